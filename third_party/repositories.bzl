@@ -1,0 +1,125 @@
+"""lathe_dependencies(): every outside artefact of Lathe, pinned. The one macro that another workspace calls.
+
+    local_repository(name = "lathe", path = "...")   # or any other repository rule
+    load("@lathe//third_party:repositories.bzl", "lathe_dependencies")
+    lathe_dependencies()
+
+Afterwards `deps = ["@lathe//peft"]` works there. A repository is fetched when a target first needs it. One that the
+workspace has already defined under the same name is kept.
+"""
+
+load("//third_party:bazel_stubs.bzl", "bazel_stubs")
+load("//third_party:debian.bzl", "debian_repository")
+load("//third_party:debian.lock.bzl", "DEBIAN")
+load("//third_party:pypi.bzl", "pypi_repository")
+load("//third_party:pypi.lock.bzl", "PYPI")
+
+def _build_file(folder):
+    return Label("//third_party/{0}:{0}.BUILD".format(folder))
+
+def _pypi(name, packages, **kwargs):
+    if not native.existing_rule("lathe_" + name):
+        pypi_repository(
+            name = "lathe_" + name,
+            build_file = _build_file(name),
+            packages = {package: PYPI[package] for package in packages},
+            **kwargs
+        )
+
+def _debian(name, packages):
+    if not native.existing_rule("lathe_" + name):
+        debian_repository(
+            name = "lathe_" + name,
+            build_file = _build_file(name),
+            packages = {package: DEBIAN[package] for package in packages},
+        )
+
+def lathe_dependencies():
+    bazel_stubs()
+
+    _pypi(
+        name = "torch",
+        packages = ["torch", "nvidia-cuda-runtime", "nvidia-cuda-cupti"],
+        files = [
+            "torch/include/*",
+            "torch/lib/libc10.so",
+            "torch/lib/libgomp.so.1",
+            "torch/lib/libtorch_cpu.so",
+            "nvidia/cu13/lib/libcudart.so.13",
+            "nvidia/cu13/lib/libcupti.so.13",
+            "*/LICENSE*",
+            "*/NOTICE*",
+            # Protobuf 3.13 headers, which would hide ours.
+            "!torch/include/google/*",
+            # Headers of ATen's inside and of other libraries, never included by what we include: a third of the
+            # files, and each costs time in each compile's sandbox.
+            "!torch/include/ATen/ops/*_composite*_dispatch.h",
+            "!torch/include/ATen/ops/*_cpu_dispatch.h",
+            "!torch/include/ATen/ops/*_cuda_dispatch.h",
+            "!torch/include/ATen/ops/*_meta_dispatch.h",
+            "!torch/include/fbgemm/*",
+            "!torch/include/kineto/*",
+            "!torch/include/oneapi/*",
+            "!torch/include/pybind11/*",
+            "!torch/include/tensorpipe/*",
+            "!torch/include/torch/csrc/inductor/*",
+            "!torch/include/torch/csrc/lazy/*",
+        ],
+    )
+    _debian(
+        name = "gloo",
+        packages = ["libgloo-dev"],
+    )
+
+    # Abseil and protobuf come from one source archive, so their versions fit.
+    _pypi(
+        name = "absl",
+        packages = ["grpcio-tools"],
+        files = ["absl/*"],
+        strip_components = 3,
+    )
+    _pypi(
+        name = "protobuf",
+        packages = ["grpcio-tools"],
+        files = ["src/*", "third_party/utf8_range/*"],
+        strip_components = 3,
+    )
+    _pypi(
+        name = "re2",
+        packages = ["grpcio"],
+        files = ["re2/*", "util/*"],
+        strip_components = 3,
+    )
+    _debian(
+        name = "glog",
+        packages = ["libgoogle-glog-dev", "libgoogle-glog0v6", "libgflags-dev", "libgflags2.2", "libunwind8", "liblzma5"],
+    )
+    _debian(
+        name = "gtest",
+        packages = ["libgtest-dev"],
+    )
+    _debian(
+        name = "benchmark",
+        packages = ["libbenchmark-dev", "libbenchmark1debian"],
+    )
+    _pypi(
+        name = "nlohmann_json",
+        packages = ["nlohmann-json"],
+    )
+    _debian(
+        name = "pcre2",
+        packages = ["libpcre2-dev"],
+    )
+    _debian(
+        name = "icu",
+        packages = ["libicu-dev", "libicu72"],
+    )
+    _pypi(
+        name = "tensorboard",
+        packages = ["tensorboardX"],
+        files = ["tensorboardX/proto/*", "LICENSE*"],
+    )
+    _pypi(
+        name = "clang_format",
+        packages = ["clang-format"],
+    )
