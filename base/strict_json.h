@@ -1,0 +1,29 @@
+#ifndef LATHE_BASE_STRICT_JSON_H_
+#define LATHE_BASE_STRICT_JSON_H_
+
+// JSON from files that a person wrote or somebody sent: every mistake is one line with its place.
+//
+//   absl::StatusOr<nlohmann::ordered_json> json = ParseStrictJson(text, "run.json");
+//   // run.json:3:17: syntax error while parsing value - unexpected '}' ...
+//
+// A key that an object has twice is an error (nlohmann would keep the last one in silence), and so
+// is nesting beyond kMostJsonDepth, which would exhaust the stack of whoever walks the value.
+// Objects keep the order of the file. Pure function: call from any thread.
+
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "nlohmann/json.hpp"
+
+namespace lathe {
+
+inline constexpr int kMostJsonDepth = 200;
+
+// `source` is what error messages call the text: a path, usually.
+// Errors: InvalidArgument with "source:line:column: what".
+absl::StatusOr<nlohmann::ordered_json> ParseStrictJson(std::string_view text,
+                                                       std::string_view source);
+
+}  // namespace lathe
+
+#endif  // LATHE_BASE_STRICT_JSON_H_
