@@ -1,0 +1,245 @@
+#include "lathe/comm/communicator.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "ATen/ThreadLocalState.h"
+#include "ATen/core/grad_mode.h"
+#include "ATen/ops/add.h"
+#include "ATen/ops/amax.h"
+#include "ATen/ops/amin.h"
+#include "ATen/ops/empty.h"
+#include "ATen/ops/empty_like.h"
+#include "absl/strings/str_cat.h"
+#include "c10/util/Exception.h"
+
+namespace lathe {
+namespace {
+
+std::string Describe(const std::string& group, const std::string& op, int rank, int64_t step,
+                     const std::string& detail) {
+  // The transport's message may hold a stack trace: its first line says what happened.
+  return absl::StrCat("rank ", rank, ": ", op, " in group '", group, "'",
+                      step >= 0 ? absl::StrCat(" at step ", step) : "", " failed: ",
+                      detail.substr(0, detail.find('\n')));
+}
+
+// Half types are summed in fp32 and rounded once.
+at::ScalarType SumType(at::ScalarType type) {
+  return type == at::kHalf || type == at::kBFloat16 ? at::kFloat : type;
+}
+
+// stacked: [size, n]. Reduces over ranks, in rank order for sums, so that every layout adds in the same order.
+at::Tensor ReduceStacked(const at::Tensor& stacked, ReduceOp op) {
+  if (op == ReduceOp::kMax) return stacked.amax(0);
+  if (op == ReduceOp::kMin) return stacked.amin(0);
+  const at::ScalarType sum_type = SumType(stacked.scalar_type());
+  if (sum_type == stacked.scalar_type() && stacked.size(0) > 1) {
+    at::Tensor sum = at::add(stacked[0], stacked[1]);
+    for (int64_t i = 2; i < stacked.size(0); ++i) sum.add_(stacked[i]);
+    return sum;
+  }
+  at::Tensor sum = stacked[0].to(sum_type);
+  for (int64_t i = 1; i < stacked.size(0); ++i) sum.add_(stacked[i]);
+  return sum.to(stacked.scalar_type());
+}
+
+}  // namespace
+
+CollectiveError::CollectiveError(std::string group, std::string op, int rank, int64_t step,
+                                 const std::string& detail)
+    : std::runtime_error(Describe(group, op, rank, step, detail)),
+      group_(std::move(group)),
+      op_(std::move(op)),
+      rank_(rank),
+      step_(step) {}
+
+// One thread that runs asynchronous collectives in call order.
+class Communicator::Worker {
+ public:
+  Worker() : thread_([this] { Loop(); }) {}
+
+  ~Worker() {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      stop_ = true;
+    }
+    changed_.notify_all();
+    thread_.join();
+  }
+
+  PendingCollective Post(std::function<void()> body) {
+    std::packaged_task<void()> task(std::move(body));
+    PendingCollective pending(task.get_future().share());
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      queue_.push_back(std::move(task));
+    }
+    changed_.notify_all();
+    return pending;
+  }
+
+  void Drain() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [this] { return queue_.empty() && !busy_; });
+  }
+
+ private:
+  void Loop() {
+    at::NoGradGuard no_grad;
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (true) {
+      changed_.wait(lock, [this] { return stop_ || !queue_.empty(); });
+      if (queue_.empty()) return;
+      std::packaged_task<void()> task = std::move(queue_.front());
+      queue_.pop_front();
+      busy_ = true;
+      lock.unlock();
+      task();
+      lock.lock();
+      busy_ = false;
+      changed_.notify_all();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::packaged_task<void()>> queue_;
+  bool busy_ = false;
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+Communicator::Communicator() : name_("self"), ranks_{0} {}
+
+Communicator::Communicator(std::string name, std::vector<int> ranks, int rank,
+                           std::unique_ptr<Backend> backend)
+    : name_(std::move(name)), ranks_(std::move(ranks)), rank_(rank), backend_(std::move(backend)) {
+  TORCH_CHECK(rank_ >= 0 && rank_ < size(), "rank ", rank_, " is not within group ", name_);
+  TORCH_CHECK(size() == 1 || backend_ != nullptr, "group ", name_, " has no backend");
+}
+
+Communicator::~Communicator() = default;
+
+void Communicator::Guarded(const char* op, const std::function<void()>& body) const {
+  try {
+    at::NoGradGuard no_grad;
+    body();
+  } catch (const CollectiveError&) {
+    throw;
+  } catch (const c10::Error& e) {
+    throw CollectiveError(name_, op, ranks_[rank_], step_, e.what_without_backtrace());
+  } catch (const std::exception& e) {
+    throw CollectiveError(name_, op, ranks_[rank_], step_, e.what());
+  }
+}
+
+void Communicator::Run(const char* op, const std::function<void()>& body) const {
+  if (worker_) worker_->Drain();
+  Guarded(op, body);
+}
+
+at::Tensor Communicator::ReduceScatterNow(const at::Tensor& in, ReduceOp op) const {
+  TORCH_CHECK(in.is_contiguous() && in.dim() > 0 && in.size(0) % size() == 0,
+              "reduce-scatter needs a contiguous tensor whose dim 0 divides by ", size(), ", got ",
+              in.sizes());
+  at::Tensor pieces = at::empty_like(in);
+  backend_->AllToAll(in, pieces);
+  bytes_sent_ += in.nbytes() / size() * (size() - 1);
+  std::vector<int64_t> shape = in.sizes().vec();
+  shape[0] /= size();
+  return ReduceStacked(pieces.view({size(), -1}), op).view(shape);
+}
+
+void Communicator::AllReduceNow(at::Tensor& tensor, ReduceOp op) const {
+  TORCH_CHECK(tensor.is_contiguous(), "all-reduce needs a contiguous tensor");
+  const int64_t n = tensor.numel();
+  const int64_t padded = (n + size() - 1) / size() * size();
+  at::Tensor flat = tensor.view({-1});
+  if (padded != n) {
+    flat = at::empty({padded}, tensor.options());
+    flat.narrow(0, 0, n).copy_(tensor.view({-1}));
+    flat.narrow(0, n, padded - n).zero_();
+  }
+  const at::Tensor mine = ReduceScatterNow(flat, op);
+  backend_->AllGather(mine, flat);
+  bytes_sent_ += mine.nbytes() * (size() - 1);
+  if (padded != n) tensor.view({-1}).copy_(flat.narrow(0, 0, n));
+}
+
+void Communicator::AllReduce(at::Tensor tensor, ReduceOp op) const {
+  if (size() == 1) return;
+  Run("all-reduce", [&] { AllReduceNow(tensor, op); });
+}
+
+PendingCollective Communicator::AllReduceAsync(at::Tensor tensor, ReduceOp op) const {
+  if (size() == 1) return PendingCollective();
+  if (!worker_) worker_ = std::make_unique<Worker>();
+  return worker_->Post([this, tensor, op, state = at::ThreadLocalState()]() mutable {
+    at::ThreadLocalStateGuard guard(state);
+    Guarded("all-reduce", [&] { AllReduceNow(tensor, op); });
+  });
+}
+
+at::Tensor Communicator::AllGather(const at::Tensor& in) const {
+  std::vector<int64_t> shape = in.sizes().vec();
+  shape.insert(shape.begin(), size());
+  if (size() == 1) return in.view(shape);
+  at::Tensor out = at::empty(shape, in.options());
+  Run("all-gather", [&] {
+    TORCH_CHECK(in.is_contiguous(), "all-gather needs a contiguous tensor");
+    backend_->AllGather(in, out);
+    bytes_sent_ += in.nbytes() * (size() - 1);
+  });
+  return out;
+}
+
+at::Tensor Communicator::ReduceScatter(const at::Tensor& in, ReduceOp op) const {
+  if (size() == 1) return in;
+  at::Tensor out;
+  Run("reduce-scatter", [&] { out = ReduceScatterNow(in, op); });
+  return out;
+}
+
+at::Tensor Communicator::AllToAll(const at::Tensor& in) const {
+  if (size() == 1) return in;
+  at::Tensor out;
+  Run("all-to-all", [&] {
+    TORCH_CHECK(in.is_contiguous() && in.dim() > 0 && in.size(0) % size() == 0,
+                "all-to-all needs a contiguous tensor whose dim 0 divides by ", size());
+    out = at::empty_like(in);
+    backend_->AllToAll(in, out);
+    bytes_sent_ += in.nbytes() / size() * (size() - 1);
+  });
+  return out;
+}
+
+void Communicator::Broadcast(at::Tensor tensor, int root) const {
+  if (size() == 1) return;
+  Run("broadcast", [&] {
+    TORCH_CHECK(tensor.is_contiguous(), "broadcast needs a contiguous tensor");
+    backend_->Broadcast(tensor, root);
+    if (rank_ == root) bytes_sent_ += tensor.nbytes() * (size() - 1);
+  });
+}
+
+void Communicator::Exchange(std::vector<Transfer> sends, std::vector<Transfer> receives) const {
+  if (sends.empty() && receives.empty()) return;
+  Run("exchange", [&] {
+    TORCH_CHECK(size() > 1, "exchange in a group of one: there is no peer");
+    for (const Transfer& t : sends) bytes_sent_ += t.tensor.nbytes();
+    backend_->Exchange(sends, receives);
+  });
+}
+
+void Communicator::Barrier() const {
+  if (size() == 1) return;
+  Run("barrier", [&] { backend_->Barrier(); });
+}
+
+}  // namespace lathe

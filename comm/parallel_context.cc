@@ -1,0 +1,82 @@
+#include "lathe/comm/parallel_context.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "c10/util/Exception.h"
+
+namespace lathe {
+
+ParallelContext::ParallelContext(ProcessMesh mesh, int rank, c10::Device device)
+    : mesh_(std::move(mesh)), rank_(rank), device_(device) {}
+
+std::unique_ptr<ParallelContext> ParallelContext::SingleProcess(c10::Device device) {
+  return std::unique_ptr<ParallelContext>(new ParallelContext(ProcessMesh(), 0, device));
+}
+
+std::string ParallelContext::Key(const std::vector<std::string>& axes) const {
+  std::vector<std::string> names;
+  for (const ProcessMesh::Axis& axis : mesh_.axes()) {
+    if (axis.size > 1 && std::find(axes.begin(), axes.end(), axis.name) != axes.end()) {
+      names.push_back(axis.name);
+    }
+  }
+  return absl::StrJoin(names, "+");
+}
+
+absl::StatusOr<std::unique_ptr<ParallelContext>> ParallelContext::Create(
+    ProcessMesh mesh, int rank, const BackendFactory& factory, c10::Device device) {
+  if (rank < 0 || rank >= mesh.world_size()) {
+    return absl::InvalidArgumentError(absl::StrCat("rank ", rank, " is outside a mesh of ",
+                                                   mesh.world_size(), " ranks (RANK, WORLD_SIZE)"));
+  }
+  std::unique_ptr<ParallelContext> context(new ParallelContext(std::move(mesh), rank, device));
+
+  // Every subset of the axes, in one order on all ranks; with two or three axes that is at most seven groups.
+  std::vector<std::string> wide;
+  for (const ProcessMesh::Axis& axis : context->mesh_.axes()) {
+    if (axis.size > 1) wide.push_back(axis.name);
+  }
+  for (unsigned subset = 1; subset < (1u << wide.size()); ++subset) {
+    std::vector<std::string> axes;
+    for (size_t i = 0; i < wide.size(); ++i) {
+      if (subset >> i & 1) axes.push_back(wide[i]);
+    }
+    const std::vector<int> ranks = context->mesh_.GroupOf(rank, axes);
+    const int position = static_cast<int>(std::find(ranks.begin(), ranks.end(), rank) - ranks.begin());
+    const std::string key = context->Key(axes);
+    // Sibling groups along the same axes need different names at the rendezvous; the lowest rank tells them apart.
+    const std::string unique = absl::StrCat(key, "/", ranks.front());
+    try {
+      context->groups_[key] = std::make_unique<Communicator>(key, ranks, position,
+                                                             factory(unique, ranks, position));
+    } catch (const c10::Error& e) {
+      return absl::UnavailableError(absl::StrCat("rank ", rank, " cannot join group '", key, "' of ",
+                                                 ranks.size(), " ranks: ", e.what_without_backtrace()));
+    } catch (const std::exception& e) {
+      return absl::UnavailableError(absl::StrCat("rank ", rank, " cannot join group '", key, "' of ",
+                                                 ranks.size(), " ranks: ", e.what()));
+    }
+  }
+  return context;
+}
+
+const Communicator& ParallelContext::Group(const std::vector<std::string>& axes) const {
+  const auto found = groups_.find(Key(axes));
+  return found == groups_.end() ? self_ : *found->second;
+}
+
+const Communicator& ParallelContext::World() const {
+  std::vector<std::string> all;
+  for (const ProcessMesh::Axis& axis : mesh_.axes()) all.push_back(axis.name);
+  return Group(all);
+}
+
+void ParallelContext::set_step(int64_t step) const {
+  for (const auto& [key, group] : groups_) group->set_step(step);
+}
+
+}  // namespace lathe

@@ -1,0 +1,52 @@
+// BlockRunner: models run block i only as `runner.Run(i, parameters, inputs, fn)`, so that recomputation (here) and
+// gathering parameters around a block (zero/) are runners, stacked by the composition root, and never model code.
+//
+//   PlainRunner plain;
+//   RecomputeRunner recompute(plain);       // --gradient_checkpointing
+//   TensorList y = recompute.Run(3, block.parameters(), {x}, [&](const TensorList& in) { return block.Forward(in); });
+//
+// Thread rule: one rank's forward and backward call a runner from one thread at a time.
+#ifndef LATHE_LAYERS_BLOCK_RUNNER_H_
+#define LATHE_LAYERS_BLOCK_RUNNER_H_
+
+#include <functional>
+#include <vector>
+
+#include "lathe/layers/autograd.h"
+#include "lathe/layers/parameter.h"
+
+namespace lathe {
+
+using BlockFunction = std::function<TensorList(const TensorList& inputs)>;
+
+class BlockRunner {
+ public:
+  virtual ~BlockRunner() = default;
+
+  // `block`: global number of the block; `parameters`: all that `fn` uses; `inputs`: activations, whatever else `fn`
+  // needs it captures by value (it may run again in backward). Returns fn(inputs), recorded if grad mode is on.
+  virtual TensorList Run(int block, const std::vector<Parameter*>& parameters, const TensorList& inputs,
+                         const BlockFunction& fn) = 0;
+};
+
+class PlainRunner : public BlockRunner {
+ public:
+  TensorList Run(int block, const std::vector<Parameter*>& parameters, const TensorList& inputs,
+                 const BlockFunction& fn) override;
+};
+
+// Keeps only the inputs and runs the block again in backward. Bit-equal to PlainRunner, since the same code runs on the
+// same inputs and random streams are keyed. Works with every parameter frozen.
+class RecomputeRunner : public BlockRunner {
+ public:
+  explicit RecomputeRunner(BlockRunner& inner) : inner_(inner) {}
+  TensorList Run(int block, const std::vector<Parameter*>& parameters, const TensorList& inputs,
+                 const BlockFunction& fn) override;
+
+ private:
+  BlockRunner& inner_;
+};
+
+}  // namespace lathe
+
+#endif  // LATHE_LAYERS_BLOCK_RUNNER_H_
