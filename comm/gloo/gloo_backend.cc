@@ -19,6 +19,14 @@ namespace {
 // Data movement is typeless: as bytes, every dtype takes the same path.
 at::Tensor Bytes(const at::Tensor& tensor) { return tensor.view({-1}).view(at::kByte); }
 
+// c10d's flight recorder is one object for all process groups and not safe when groups of several threads write to it
+// (ranks as threads crashed there). It records nothing with a buffer of 0. Called before any thread of ours can read the
+// environment; a value that the user set stays.
+void TurnOffFlightRecorder() {
+  static const int once = setenv("TORCH_FR_BUFFER_SIZE", "0", /*overwrite=*/0);
+  (void)once;
+}
+
 class GlooBackend : public Backend {
  public:
   explicit GlooBackend(c10::intrusive_ptr<c10d::ProcessGroupGloo> group) : group_(std::move(group)) {}
@@ -65,6 +73,7 @@ class GlooBackend : public Backend {
 
 absl::StatusOr<RendezvousStore> OpenTcpStore(const std::string& host, int port, int world_size,
                                              bool is_server, std::chrono::milliseconds timeout) {
+  TurnOffFlightRecorder();
   c10d::TCPStoreOptions options;
   options.port = static_cast<uint16_t>(port);
   options.isServer = is_server;
@@ -84,7 +93,10 @@ absl::StatusOr<RendezvousStore> OpenTcpStore(const std::string& host, int port, 
   }
 }
 
-RendezvousStore MakeThreadStore() { return c10::make_intrusive<c10d::HashStore>(); }
+RendezvousStore MakeThreadStore() {
+  TurnOffFlightRecorder();
+  return c10::make_intrusive<c10d::HashStore>();
+}
 
 BackendFactory ConnectGloo(RendezvousStore store, std::chrono::milliseconds timeout, bool loopback) {
   return [store = std::move(store), timeout, loopback](const std::string& group,
