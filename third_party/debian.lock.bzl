@@ -7,6 +7,7 @@ DEBIAN = {
     "libgflags-dev": ["2.2.2-2", "055ca9ee17b57159926eea04ee32da8d3332c4e24e3bf028276d89106a75418a"],
     "libgflags2.2": ["2.2.2-2", "288af17a1d3a0955f56c8347ea81bd33534add8b22c5b1b4771d8ac1c85b5ba0"],
     "libgloo-dev": ["0.0~git20220518.5b14351-3", "80529c9fd8af452faf489e686b94bf87075965c40673803810c4f41634b1e299"],
+    "libgmock-dev": ["1.12.1-0.2", "ffe5958a13f30657cb5e5af4e24bfa6ab6b633391f1a945607799192b52b4530"],
     "libgoogle-glog-dev": ["0.6.0-2", "b9f9cb0ac276d12906dc290edc6e3092b0f55381934c013de6fa21722ad7c8da"],
     "libgoogle-glog0v6": ["0.6.0-2", "72bbbd09f325cb770d638a9e2c94eb978f1ae2266c1e7e4b152c8f8acd9970e5"],
     "libgtest-dev": ["1.12.1-0.2", "1dbf34692561ea744d827af133c2266640a2f2cda30abfaa610eed1a7e8609d9"],

@@ -106,7 +106,7 @@ def lathe_dependencies():
     )
     _debian(
         name = "gtest",
-        packages = ["libgtest-dev"],
+        packages = ["libgtest-dev", "libgmock-dev"],
     )
     _debian(
         name = "benchmark",
