@@ -32,7 +32,7 @@ struct LrScheduleOptions {
   // The peak rate; polynomial's lr_end and the min_lr of others are relative to it.
   double learning_rate = 0;
   // --lr_scheduler_kwargs: a JSON object, or "" for none.
-  std::string kwargs;
+  std::string kwargs = {};
 };
 
 class LrSchedule {

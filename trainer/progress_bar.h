@@ -30,7 +30,7 @@ struct ProgressBarOptions {
   // Steps that an earlier run has done, when resuming.
   int64_t initial_step = 0;
   // Word before the numbers, such as "Evaluating"; may be empty.
-  std::string title;
+  std::string title = {};
   // Nothing is printed at all (--disable_tqdm).
   bool disabled = false;
   // Where to print; 2 is standard error, so that the bar stays out of a redirected log.
@@ -40,7 +40,7 @@ struct ProgressBarOptions {
   // Columns; 0 asks the terminal.
   int width = 0;
   // Seconds that only go up; the process's steady clock if empty. For tests.
-  std::function<double()> now;
+  std::function<double()> now = nullptr;
 };
 
 struct ProgressUpdate {

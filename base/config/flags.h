@@ -37,9 +37,9 @@ namespace lathe {
 
 struct FlagsOptions {
   // One or two sentences on what the program does, the head of --help.
-  std::string_view summary;
+  std::string_view summary = "";
   // A command line to try, shown by --help.
-  std::string_view example;
+  std::string_view example = "";
   // Columns of --help; 0 asks the terminal, and means 100 when output is none.
   int width = 0;
   // Bold and dim text in --help; nullopt: when standard output is a terminal and NO_COLOR is not

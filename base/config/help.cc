@@ -60,6 +60,8 @@ class Page {
     return colour_ ? absl::StrCat("\033[1m", text, "\033[0m") : std::string(text);
   }
 
+  int width() const { return width_; }
+
   std::string Take() { return std::move(text_); }
 
  private:
@@ -113,14 +115,19 @@ std::string HuggingFaceName(const ConfigField& field) {
 }
 
 void AppendFlag(const ConfigField& field, const Message& config, Page& page) {
-  page.Line(absl::StrCat("  ", page.Bold(absl::StrCat("--", field.name())), Placeholder(field)));
-  std::string text = field.spec().help();
+  std::string placeholder = Placeholder(field);
   std::vector<std::string> notes;
+  if (static_cast<int>(field.name().size() + placeholder.size()) + 4 > page.width()) {
+    // Too many choices for the line.
+    placeholder = field.repeated() ? " NAME ..." : " NAME";
+    notes.push_back(ExpectedText(field));
+  }
+  page.Line(absl::StrCat("  ", page.Bold(absl::StrCat("--", field.name())), placeholder));
   notes.push_back(absl::StrCat("default ", DefaultText(field, config)));
   if (!field.spec().unit().empty()) notes.push_back(field.spec().unit());
   if (field.spec().ratio()) notes.push_back("below 1: share of all steps");
   if (const std::string bounds = BoundsText(field); !bounds.empty()) notes.push_back(bounds);
-  page.Paragraph(absl::StrCat(text, " [", absl::StrJoin(notes, "; "), "]"), 6);
+  page.Paragraph(absl::StrCat(field.spec().help(), " [", absl::StrJoin(notes, "; "), "]"), 6);
 }
 
 // The innermost groups that have fields, in order; nullptr stands for the root itself.
@@ -205,7 +212,8 @@ absl::StatusOr<std::string> ExplainText(const ConfigSchema& schema, const Messag
   }
   const FlagSpec& spec = field->spec();
   Page page(options);
-  page.Line(absl::StrCat(page.Bold(absl::StrCat("--", field->name())), Placeholder(*field)));
+  page.Paragraph(absl::StrCat(page.Bold(absl::StrCat("--", field->name())), Placeholder(*field)),
+                 0);
   page.Paragraph(spec.help(), 2);
   for (std::string_view paragraph : absl::StrSplit(spec.details(), "\n\n", absl::SkipEmpty())) {
     page.Line();

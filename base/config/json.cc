@@ -1,5 +1,6 @@
 #include "lathe/base/config/json.h"
 
+#include <cmath>
 #include <memory>
 #include <set>
 #include <utility>
@@ -158,7 +159,7 @@ ordered_json ElementToJson(const ConfigField& field, const Message& parent, int 
       return list ? r->GetRepeatedInt64(parent, f, i) : r->GetInt64(parent, f);
     case FieldDescriptor::CPPTYPE_DOUBLE: {
       const double value = list ? r->GetRepeatedDouble(parent, f, i) : r->GetDouble(parent, f);
-      if (field.spec().ratio() && value >= 1) return static_cast<int64_t>(value);
+      if (field.spec().ratio() && value == std::trunc(value)) return static_cast<int64_t>(value);
       return value;
     }
     default: {

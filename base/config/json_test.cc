@@ -129,6 +129,8 @@ TEST(ToJsonTest, WritesTheEffectiveConfigurationAndReadsItBack) {
         << field.path();
   }
   // Whole ratios are integers, as in Hugging Face's files.
+  training.set_save_steps(0);
+  EXPECT_THAT(ToJson(Schema(), config), HasSubstr("\"save_steps\": 0,\n"));
   EXPECT_THAT(ToJson(Schema(), TestConfig()), HasSubstr("\"save_steps\": 500,\n"));
 }
 

@@ -1,0 +1,147 @@
+#include "lathe/trainer/checkpointer.h"
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <memory>
+#include <sstream>
+#include <utility>
+#include <vector>
+
+#include "ATen/ops/full.h"
+#include "ATen/ops/zeros.h"
+#include "absl/status/status_macros.h"
+#include "absl/strings/str_cat.h"
+#include "lathe/checkpoint/checkpoint.h"
+#include "lathe/checkpoint/checkpoint_directory.h"
+#include "lathe/checkpoint/model_files.h"
+#include "nlohmann/json.hpp"
+
+namespace lathe {
+namespace {
+
+absl::StatusOr<std::string> ReadFile(const std::string& path) {
+  std::ifstream stream(path, std::ios::binary);
+  std::stringstream text;
+  text << stream.rdbuf();
+  if (!stream) return absl::NotFoundError(absl::StrCat(path, ": cannot be read"));
+  return text.str();
+}
+
+std::string TotalsToJson(const RunningTotals& totals) {
+  nlohmann::json json = {{"total_loss", totals.total_loss},
+                         {"loss_since_log", totals.loss_since_log},
+                         {"steps_since_log", totals.steps_since_log},
+                         {"last_logged_step", totals.last_logged_step},
+                         {"nonfinite_steps", totals.nonfinite_steps}};
+  return json.dump(2) + "\n";
+}
+
+absl::StatusOr<RunningTotals> TotalsFromJson(const std::string& text, const std::string& file) {
+  const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  RunningTotals totals;
+  const auto number = [&](const char* key) { return json.is_object() && json.contains(key) && json[key].is_number(); };
+  for (const char* key : {"total_loss", "loss_since_log", "steps_since_log", "last_logged_step", "nonfinite_steps"}) {
+    if (!number(key)) return absl::InvalidArgumentError(absl::StrCat(file, ": number '", key, "' is missing"));
+  }
+  totals.total_loss = json["total_loss"];
+  totals.loss_since_log = json["loss_since_log"];
+  totals.steps_since_log = json["steps_since_log"];
+  totals.last_logged_step = json["last_logged_step"];
+  totals.nonfinite_steps = json["nonfinite_steps"];
+  return totals;
+}
+
+}  // namespace
+
+RankGroup MakeRankGroup(const Communicator& group) {
+  RankGroup ranks{.rank = group.rank(), .num_ranks = group.size()};
+  if (group.size() == 1) return ranks;
+  ranks.all_gather = [&group](std::string mine) {
+    const at::Tensor sizes =
+        group.AllGather(at::full({1}, static_cast<int64_t>(mine.size()), at::kLong)).view({-1});
+    const int64_t width = std::max<int64_t>(1, sizes.max().item().toLong());
+    at::Tensor padded = at::zeros({width}, at::kByte);
+    std::memcpy(padded.data_ptr<uint8_t>(), mine.data(), mine.size());
+    const at::Tensor all = group.AllGather(padded);
+    std::vector<std::string> texts;
+    for (int rank = 0; rank < group.size(); ++rank) {
+      texts.emplace_back(reinterpret_cast<const char*>(all[rank].data_ptr<uint8_t>()),
+                         sizes[rank].item().toLong());
+    }
+    return texts;
+  };
+  return ranks;
+}
+
+Checkpointer::Checkpointer(std::string output_dir, std::map<std::string, std::string> model_files,
+                           at::ScalarType weights_dtype, int64_t save_total_limit, ZeroOptimizer& optimizer,
+                           const ParallelContext& context)
+    : output_dir_(std::move(output_dir)),
+      model_files_(std::move(model_files)),
+      weights_dtype_(weights_dtype),
+      save_total_limit_(save_total_limit),
+      optimizer_(optimizer),
+      context_(context) {}
+
+absl::Status Checkpointer::WriteModel(AtomicDirectory& directory) const {
+  ABSL_RETURN_IF_ERROR(SaveTensors(directory, "model", optimizer_.Weights(weights_dtype_)));
+  if (context_.rank() == 0) {
+    for (const auto& [name, bytes] : model_files_) directory.WriteFile(name, bytes);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> Checkpointer::Save(const TrainerState& state, const RunningTotals& totals) {
+  const std::string name = CheckpointName(state.global_step);
+  ABSL_ASSIGN_OR_RETURN(std::unique_ptr<AtomicDirectory> directory,
+                        AtomicDirectory::Create(output_dir_, name, MakeRankGroup(context_.World())));
+  ABSL_RETURN_IF_ERROR(WriteModel(*directory));
+  ABSL_RETURN_IF_ERROR(SaveTensors(*directory, "optimizer", optimizer_.States()));
+  if (context_.rank() == 0) {
+    directory->WriteFile("trainer_state.json", state.ToJson());
+    directory->WriteFile("lathe_state.json", TotalsToJson(totals));
+  }
+  ABSL_RETURN_IF_ERROR(directory->Commit());
+  absl::Status rotated;
+  if (context_.rank() == 0) {
+    std::vector<std::string> protect = {name};
+    if (state.best_model_checkpoint) protect.push_back(*state.best_model_checkpoint);
+    rotated = RotateCheckpoints(output_dir_, save_total_limit_, protect);
+  }
+  ABSL_RETURN_IF_ERROR(MakeRankGroup(context_.World()).Agree(rotated));
+  return absl::StrCat(output_dir_, "/", name);
+}
+
+absl::Status Checkpointer::LoadWeights(const std::string& checkpoint) {
+  ABSL_ASSIGN_OR_RETURN(const ModelFiles weights, ModelFiles::Open(checkpoint));
+  ABSL_RETURN_IF_ERROR(LoadTensors(weights, optimizer_.Weights(weights_dtype_)));
+  optimizer_.AfterLoad();
+  return absl::OkStatus();
+}
+
+absl::Status Checkpointer::Load(const std::string& checkpoint, TrainerState* state, RunningTotals* totals) {
+  ABSL_ASSIGN_OR_RETURN(const std::string state_text, ReadFile(checkpoint + "/trainer_state.json"));
+  ABSL_ASSIGN_OR_RETURN(*state, TrainerState::FromJson(state_text, checkpoint + "/trainer_state.json"));
+  ABSL_ASSIGN_OR_RETURN(const std::string totals_text, ReadFile(checkpoint + "/lathe_state.json"));
+  ABSL_ASSIGN_OR_RETURN(*totals, TotalsFromJson(totals_text, checkpoint + "/lathe_state.json"));
+  ABSL_ASSIGN_OR_RETURN(const ModelFiles weights, ModelFiles::Open(checkpoint));
+  ABSL_RETURN_IF_ERROR(LoadTensors(weights, optimizer_.Weights(weights_dtype_)));
+  // After the weights: where the optimizer has masters, they say more than the saved weights.
+  ABSL_ASSIGN_OR_RETURN(const ModelFiles states, ModelFiles::Open(checkpoint, "optimizer"));
+  ABSL_RETURN_IF_ERROR(LoadTensors(states, optimizer_.States()));
+  optimizer_.AfterLoad();
+  return absl::OkStatus();
+}
+
+absl::Status Checkpointer::SaveModel(const std::map<std::string, std::string>& extra_files) {
+  ABSL_ASSIGN_OR_RETURN(std::unique_ptr<AtomicDirectory> directory,
+                        AtomicDirectory::Create(output_dir_, "model", MakeRankGroup(context_.World())));
+  ABSL_RETURN_IF_ERROR(WriteModel(*directory));
+  if (context_.rank() == 0) {
+    for (const auto& [name, bytes] : extra_files) directory->WriteFile(name, bytes);
+  }
+  return directory->CommitIntoParent();
+}
+
+}  // namespace lathe

@@ -1,0 +1,321 @@
+#include "lathe/trainer/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <utility>
+
+#include "ATen/ops/tensor.h"
+#include "absl/status/status.h"
+#include "absl/status/status_macros.h"
+#include "absl/strings/str_cat.h"
+#include "lathe/base/logging.h"
+#include "lathe/base/process_start.h"
+#include "lathe/layers/memory_meter.h"
+#include "lathe/pipeline_parallel/schedule.h"
+#include "lathe/trainer/stop_request.h"
+
+namespace lathe {
+namespace {
+
+double Now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// A model's stage bound to one update's micro batches.
+class BoundStage : public ScheduledStage {
+ public:
+  BoundStage(TrainerParts& parts, const std::vector<MicroBatch>& batches, double total_weight)
+      : parts_(parts), batches_(batches), total_weight_(total_weight) {}
+
+  void Begin(int, bool last) override { parts_.optimizer.BeginMicroBatch(last); }
+  TensorList Forward(int i, const TensorList& activations) override {
+    return parts_.stage.Forward(batches_[i], activations);
+  }
+  at::Tensor Loss(int i, const TensorList& activations) override {
+    return parts_.loss.Compute(activations[0], *parts_.stage.head(), batches_[i], total_weight_);
+  }
+
+ private:
+  TrainerParts& parts_;
+  const std::vector<MicroBatch>& batches_;
+  double total_weight_;
+};
+
+// The sum of each number over the ranks of a group.
+std::vector<double> Sum(const Communicator& group, std::vector<double> values) {
+  at::Tensor tensor = at::tensor(values, at::kDouble);
+  group.AllReduce(tensor);
+  const double* sums = tensor.data_ptr<double>();
+  return std::vector<double>(sums, sums + values.size());
+}
+
+double Rounded(double value, double digits) { return std::round(value * digits) / digits; }
+
+// Hugging Face's speed_metrics.
+void AddSpeed(const std::string& split, double runtime, double samples, double steps, nlohmann::json* metrics) {
+  (*metrics)[split + "_runtime"] = Rounded(runtime, 1e4);
+  if (runtime <= 0) return;
+  (*metrics)[split + "_samples_per_second"] = Rounded(samples / runtime, 1e3);
+  (*metrics)[split + "_steps_per_second"] = Rounded(steps / runtime, 1e3);
+}
+
+}  // namespace
+
+Trainer::Trainer(const TrainingArguments& arguments, const TrainingPlan& plan, TrainerParts parts)
+    : arguments_(arguments), plan_(plan), parts_(std::move(parts)) {
+  state_.max_steps = plan_.max_steps;
+  state_.num_train_epochs = plan_.num_train_epochs;
+  state_.logging_steps = plan_.logging_steps;
+  state_.eval_steps = plan_.eval_steps;
+  state_.save_steps = plan_.save_steps;
+  state_.train_batch_size = arguments_.per_device_train_batch_size();
+  state_.is_local_process_zero = state_.is_world_process_zero = parts_.context.rank() == 0;
+}
+
+absl::Status Trainer::Resume(const std::string& checkpoint) {
+  const TrainerState fresh = state_;
+  ABSL_RETURN_IF_ERROR(parts_.checkpointer.Load(checkpoint, &state_, &totals_));
+  if (state_.global_step > plan_.max_steps) {
+    return absl::InvalidArgumentError(absl::StrCat(checkpoint, " is at step ", state_.global_step,
+                                                   ", past the end of this run at ", plan_.max_steps,
+                                                   "; raise --max_steps or --num_train_epochs"));
+  }
+  // What this run's flags say, not the earlier one's.
+  state_.max_steps = fresh.max_steps;
+  state_.num_train_epochs = fresh.num_train_epochs;
+  state_.logging_steps = fresh.logging_steps;
+  state_.eval_steps = fresh.eval_steps;
+  state_.save_steps = fresh.save_steps;
+  state_.train_batch_size = fresh.train_batch_size;
+  LOG(INFO) << "Continuing training from " << checkpoint << " at step " << state_.global_step;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<TrainResult> Trainer::Train(const std::string& resume_from) {
+  if (!resume_from.empty()) ABSL_RETURN_IF_ERROR(Resume(resume_from));
+  train_start_ = Now();
+  for (Callback* callback : parts_.callbacks) ABSL_RETURN_IF_ERROR(callback->OnTrainBegin(state_));
+  const int64_t first_epoch = state_.global_step / plan_.updates_per_epoch;
+  int64_t first_update = state_.global_step % plan_.updates_per_epoch;
+  for (int64_t epoch = first_epoch; epoch < plan_.num_train_epochs && state_.global_step < plan_.max_steps; ++epoch) {
+    ABSL_RETURN_IF_ERROR(TrainEpoch(epoch, first_update));
+    first_update = 0;
+    if (control_.should_training_stop || stop_signal_) break;
+  }
+  TrainResult result;
+  result.stopped_by_signal = stop_signal_;
+  if (!stop_signal_) ABSL_RETURN_IF_ERROR(Finish());
+  result.metrics = TrainMetrics();
+  for (Callback* callback : parts_.callbacks) ABSL_RETURN_IF_ERROR(callback->OnTrainEnd(state_));
+  return result;
+}
+
+absl::Status Trainer::TrainEpoch(int64_t epoch, int64_t first_update) {
+  parts_.train.Seek(epoch, first_update * plan_.accumulation);
+  for (int64_t update = first_update; update < plan_.updates_per_epoch; ++update) {
+    ABSL_RETURN_IF_ERROR(Update(epoch, update));
+    if (control_.should_training_stop || stop_signal_) break;
+  }
+  if (stop_signal_) return absl::OkStatus();
+  for (Callback* callback : parts_.callbacks) ABSL_RETURN_IF_ERROR(callback->OnEpochEnd(state_, control_));
+  return Act();
+}
+
+absl::Status Trainer::Update(int64_t epoch, int64_t update_in_epoch) {
+  const int64_t window = plan_.WindowSize(update_in_epoch);
+  parts_.context.set_step(state_.global_step + 1);
+  std::vector<MicroBatch> batches;
+  double weight = 0, tokens = 0;
+  for (int64_t i = 0; i < window; ++i) {
+    Batch batch = parts_.train.Next();
+    tokens += static_cast<double>(batch.input_ids.numel());
+    seq_len_ = batch.input_ids.size(1);
+    batches.push_back({std::move(batch.input_ids), std::move(batch.labels)});
+    weight += parts_.loss.Weight(batches.back());
+  }
+  const Communicator& dp = parts_.context.Group({"dp"});
+  const std::vector<double> sums = Sum(dp, {weight, tokens});
+  tokens = sums[1];
+
+  parts_.optimizer.BeginUpdate();
+  BoundStage stage(parts_, batches, /*total_weight=*/sums[0]);
+  const double my_loss = ForwardBackward(stage, static_cast<int>(window));
+  // A stop that one rank was asked for is everybody's: all save the same step.
+  const std::vector<double> outcome = Sum(dp, {my_loss, StopRequested() ? 1.0 : 0.0});
+  const double loss = outcome[0];
+  stop_signal_ = outcome[1] > 0;
+
+  const double learning_rate = arguments_.learning_rate() * parts_.schedule.Factor(state_.global_step);
+  const ZeroOptimizer::StepResult step = parts_.optimizer.Step(learning_rate, std::isfinite(loss));
+
+  ++state_.global_step;
+  state_.epoch = epoch + static_cast<double>(update_in_epoch * plan_.accumulation + window) / plan_.batches_per_epoch;
+  const ModelConfig& config = parts_.stage.config();
+  state_.total_flos += 6.0 * tokens * static_cast<double>(CountParameters(config) - config.vocab_size * config.hidden_size);
+  last_step_end_ = Now();
+  if (++steps_this_run_ == 1) {
+    first_step_end_ = last_step_end_;
+    first_step_seconds_ = SecondsSinceProcessStart();
+  } else {
+    tokens_after_first_step_ += tokens;
+  }
+  ABSL_RETURN_IF_ERROR(CountNonFinite(loss, step.grad_norm, step.skipped));
+  return AfterUpdate(loss, step.grad_norm, learning_rate);
+}
+
+absl::Status Trainer::CountNonFinite(double loss, double grad_norm, bool skipped) {
+  if (!skipped) {
+    nonfinite_in_a_row_ = 0;
+    return absl::OkStatus();
+  }
+  ++totals_.nonfinite_steps;
+  ++nonfinite_in_a_row_;
+  LOG(WARNING) << "Step " << state_.global_step << ": loss " << loss << ", gradient norm " << grad_norm
+               << ": not finite, the update was skipped (" << totals_.nonfinite_steps << " so far)";
+  if (nonfinite_in_a_row_ < arguments_.max_nonfinite_steps()) return absl::OkStatus();
+  return absl::AbortedError(absl::StrCat(
+      "loss or gradient was not finite in ", nonfinite_in_a_row_, " updates in a row, up to step ", state_.global_step,
+      "; lower --learning_rate or look at the data (--max_nonfinite_steps says how many are borne)"));
+}
+
+absl::Status Trainer::AfterUpdate(double loss, double grad_norm, double learning_rate) {
+  if (std::isfinite(loss)) {
+    totals_.loss_since_log += loss;
+    ++totals_.steps_since_log;
+  }
+  last_grad_norm_ = grad_norm;
+  last_learning_rate_ = learning_rate;
+  const StepInfo info{.loss = loss, .tokens_per_second = TokensPerSecond()};
+  for (Callback* callback : parts_.callbacks) {
+    ABSL_RETURN_IF_ERROR(callback->OnStepEnd(state_, info, control_));
+  }
+  if (stop_signal_) control_.should_save = true;
+  return Act();
+}
+
+absl::Status Trainer::Act() {
+  if (std::exchange(control_.should_log, false) && state_.global_step > totals_.last_logged_step) {
+    nlohmann::json logs = nlohmann::json::object();
+    if (totals_.steps_since_log > 0) {
+      logs["loss"] = totals_.loss_since_log / static_cast<double>(totals_.steps_since_log);
+    }
+    if (std::isfinite(last_grad_norm_)) logs["grad_norm"] = last_grad_norm_;
+    logs["learning_rate"] = last_learning_rate_;
+    totals_.total_loss += std::exchange(totals_.loss_since_log, 0);
+    totals_.steps_since_log = 0;
+    totals_.last_logged_step = state_.global_step;
+    ABSL_RETURN_IF_ERROR(Log(std::move(logs)));
+  }
+  if (std::exchange(control_.should_evaluate, false) && parts_.eval != nullptr) {
+    ABSL_RETURN_IF_ERROR(EvaluateAndJudge());
+  }
+  if (std::exchange(control_.should_save, false)) return Save();
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::Log(nlohmann::json logs) {
+  logs["epoch"] = state_.epoch;
+  nlohmann::json entry = logs;
+  entry["step"] = state_.global_step;
+  state_.log_history.push_back(std::move(entry));
+  for (Callback* callback : parts_.callbacks) ABSL_RETURN_IF_ERROR(callback->OnLog(state_, logs));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<nlohmann::json> Trainer::Evaluate() {
+  const double start = Now();
+  DataLoader& loader = *parts_.eval;
+  loader.Seek(0, 0);
+  double loss_sum = 0, samples = 0;
+  for (int64_t i = 0; i < loader.num_batches(); ++i) {
+    Batch batch = loader.Next();
+    const std::vector<MicroBatch> one = {{std::move(batch.input_ids), std::move(batch.labels)}};
+    // Hugging Face's mean: of the batches' means, weighted by samples; samples that only fill up the last batch of a rank
+    // do not count.
+    BoundStage stage(parts_, one, parts_.loss.Weight(one[0]));
+    ForwardOnly(stage, 1, [&](int, double loss) { loss_sum += loss * static_cast<double>(batch.num_real_samples); });
+    samples += static_cast<double>(batch.num_real_samples);
+  }
+  const std::vector<double> sums = Sum(parts_.context.Group({"dp"}), {loss_sum, samples});
+  nlohmann::json metrics = nlohmann::json::object();
+  metrics["eval_loss"] = sums[0] / std::max(sums[1], 1.0);
+  AddSpeed("eval", Now() - start, sums[1], static_cast<double>(loader.num_batches()), &metrics);
+  ABSL_RETURN_IF_ERROR(Log(metrics));
+  metrics["epoch"] = state_.epoch;
+  metrics["perplexity"] = std::exp(metrics["eval_loss"].get<double>());
+  return metrics;
+}
+
+absl::Status Trainer::EvaluateAndJudge() {
+  ABSL_ASSIGN_OR_RETURN(const nlohmann::json metrics, Evaluate());
+  new_best_ = false;
+  // Which metric judges, and which way; eval_loss unless told otherwise.
+  std::string name = arguments_.has_metric_for_best_model() ? arguments_.metric_for_best_model() : "loss";
+  if (!name.starts_with("eval_")) name = "eval_" + name;
+  if (!metrics.contains(name)) {
+    return absl::InvalidArgumentError(absl::StrCat("--metric_for_best_model ", arguments_.metric_for_best_model(),
+                                                   " is not a metric of the evaluation; there is eval_loss"));
+  }
+  const bool greater =
+      arguments_.has_greater_is_better() ? arguments_.greater_is_better() : !name.ends_with("loss");
+  const double value = metrics[name].get<double>();
+  if (!state_.best_metric || (greater ? value > *state_.best_metric : value < *state_.best_metric)) {
+    state_.best_metric = value;
+    state_.best_global_step = state_.global_step;
+    new_best_ = true;
+  }
+  for (Callback* callback : parts_.callbacks) {
+    ABSL_RETURN_IF_ERROR(callback->OnEvaluate(state_, metrics, control_));
+  }
+  if (arguments_.save_strategy() == "best") control_.should_save = new_best_;
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::Save() {
+  // The best checkpoint is the one of the step with the best metric, if that step is saved at all.
+  if (state_.best_global_step && *state_.best_global_step == state_.global_step) {
+    state_.best_model_checkpoint =
+        absl::StrCat(parts_.checkpointer.output_dir(), "/checkpoint-", state_.global_step);
+  }
+  ABSL_ASSIGN_OR_RETURN(const std::string checkpoint, parts_.checkpointer.Save(state_, totals_));
+  LOG(INFO) << "Saved " << checkpoint;
+  for (Callback* callback : parts_.callbacks) ABSL_RETURN_IF_ERROR(callback->OnSave(state_, checkpoint));
+  return absl::OkStatus();
+}
+
+double Trainer::TokensPerSecond() const {
+  const double seconds = last_step_end_ - first_step_end_;
+  return seconds > 0 ? tokens_after_first_step_ / seconds : 0;
+}
+
+nlohmann::json Trainer::TrainMetrics() const {
+  nlohmann::json metrics = nlohmann::json::object();
+  const double samples = static_cast<double>(plan_.max_steps) * arguments_.per_device_train_batch_size() *
+                         static_cast<double>(plan_.accumulation) * parts_.context.mesh().size("dp");
+  AddSpeed("train", Now() - train_start_, samples, static_cast<double>(plan_.max_steps), &metrics);
+  metrics["total_flos"] = state_.total_flos;
+  metrics["train_loss"] =
+      (totals_.total_loss + totals_.loss_since_log) / std::max(static_cast<double>(state_.global_step), 0.001);
+  metrics["epoch"] = state_.epoch;
+  metrics["tokens_per_second"] = TokensPerSecond();
+  metrics["first_step_seconds"] = first_step_seconds_;
+  metrics["peak_memory_bytes"] = PeakResidentBytes();
+  metrics["nonfinite_steps"] = totals_.nonfinite_steps;
+  return metrics;
+}
+
+absl::Status Trainer::Finish() {
+  nlohmann::json logs = TrainMetrics();
+  for (const char* ours : {"epoch", "tokens_per_second", "first_step_seconds", "peak_memory_bytes", "nonfinite_steps"}) {
+    logs.erase(ours);
+  }
+  ABSL_RETURN_IF_ERROR(Log(std::move(logs)));
+  if (arguments_.load_best_model_at_end() && state_.best_model_checkpoint) {
+    LOG(INFO) << "Loading best model from " << *state_.best_model_checkpoint << " (score: " << *state_.best_metric << ")";
+    return parts_.checkpointer.LoadWeights(*state_.best_model_checkpoint);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace lathe

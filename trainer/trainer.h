@@ -1,0 +1,101 @@
+// Trainer: the loop. Batches in, updates out, with logging, evaluation, checkpoints and resumption exactly where Hugging
+// Face's Trainer has them; everything else is a component that it is given.
+//
+//   Trainer trainer(arguments, plan, {.stage = *stage, .loss = loss, .optimizer = optimizer, .schedule = schedule,
+//                                     .train = loader, .eval = nullptr, .checkpointer = checkpointer,
+//                                     .context = *context, .callbacks = {&flow, &console}});
+//   absl::StatusOr<TrainResult> result = trainer.Train(/*resume_from=*/"");
+//
+// All ranks make the same calls. Throws CollectiveError when a peer is gone.
+// Thread rule: one thread.
+#ifndef LATHE_TRAINER_TRAINER_H_
+#define LATHE_TRAINER_TRAINER_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "lathe/comm/parallel_context.h"
+#include "lathe/datasets/data_loader.h"
+#include "lathe/models/stage.h"
+#include "lathe/trainer/callback.h"
+#include "lathe/trainer/checkpointer.h"
+#include "lathe/trainer/lr_schedule.h"
+#include "lathe/trainer/trainer_state.h"
+#include "lathe/trainer/training_arguments.pb.h"
+#include "lathe/trainer/training_plan.h"
+#include "lathe/zero/zero_optimizer.h"
+#include "nlohmann/json.hpp"
+
+namespace lathe {
+
+struct TrainerParts {
+  Stage& stage;
+  const LossFunction& loss;
+  ZeroOptimizer& optimizer;
+  const LrSchedule& schedule;
+  DataLoader& train;
+  DataLoader* eval;  // null: no evaluation
+  Checkpointer& checkpointer;
+  const ParallelContext& context;
+  std::vector<Callback*> callbacks;
+};
+
+struct TrainResult {
+  bool stopped_by_signal = false;  // the checkpoint is saved
+  nlohmann::json metrics;          // Hugging Face's keys of train_results.json, and ours
+};
+
+class Trainer {
+ public:
+  Trainer(const TrainingArguments& arguments, const TrainingPlan& plan, TrainerParts parts);
+
+  // Trains to plan.max_steps, from the checkpoint `resume_from` if not empty.
+  // Errors: what loading, saving or a callback says; Aborted after max_nonfinite_steps updates in a row whose loss or
+  // gradient was not finite.
+  absl::StatusOr<TrainResult> Train(const std::string& resume_from);
+
+  // The metrics of one pass over the evaluation data: eval_loss (mean over samples), perplexity, eval_runtime,
+  // eval_samples_per_second, eval_steps_per_second, epoch; logged and put into the history. Needs parts.eval.
+  absl::StatusOr<nlohmann::json> Evaluate();
+
+  const TrainerState& state() const { return state_; }
+
+ private:
+  absl::Status Resume(const std::string& checkpoint);
+  absl::Status TrainEpoch(int64_t epoch, int64_t first_update);
+  absl::Status Update(int64_t epoch, int64_t update_in_epoch);
+  absl::Status AfterUpdate(double loss, double grad_norm, double learning_rate);
+  absl::Status CountNonFinite(double loss, double grad_norm, bool skipped);
+  absl::Status Act();
+  absl::Status Log(nlohmann::json logs);
+  absl::Status EvaluateAndJudge();
+  absl::Status Save();
+  absl::Status Finish();
+  nlohmann::json TrainMetrics() const;
+  double TokensPerSecond() const;
+
+  const TrainingArguments arguments_;
+  const TrainingPlan plan_;
+  TrainerParts parts_;
+  TrainerState state_;
+  RunningTotals totals_;
+  TrainerControl control_;
+  bool stop_signal_ = false;
+  int64_t nonfinite_in_a_row_ = 0;
+  bool new_best_ = false;
+  // Of the last update, for a log line at the end of an epoch.
+  double last_grad_norm_ = 0, last_learning_rate_ = 0;
+
+  // Clocks, in seconds of a steady clock.
+  double train_start_ = 0, first_step_end_ = 0, last_step_end_ = 0;
+  double first_step_seconds_ = 0;     // process start to the end of this run's first step
+  int64_t steps_this_run_ = 0;
+  double tokens_after_first_step_ = 0;
+  int64_t seq_len_ = 0;
+};
+
+}  // namespace lathe
+
+#endif  // LATHE_TRAINER_TRAINER_H_

@@ -1,0 +1,52 @@
+#include "lathe/trainer/training_plan.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/status/status.h"
+#include "lathe/trainer/lr_schedule.h"
+
+namespace lathe {
+namespace {
+
+// A value below 1 is a share of the run, rounded up.
+int64_t Steps(double value, int64_t max_steps) {
+  if (value > 0 && value < 1) return static_cast<int64_t>(std::ceil(max_steps * value));
+  return static_cast<int64_t>(value);
+}
+
+}  // namespace
+
+int64_t TrainingPlan::WindowSize(int64_t update_in_epoch) const {
+  return std::min(accumulation, batches_per_epoch - update_in_epoch * accumulation);
+}
+
+absl::StatusOr<TrainingPlan> MakeTrainingPlan(const TrainingArguments& a, int64_t batches_per_epoch) {
+  if (batches_per_epoch < 1) {
+    return absl::InvalidArgumentError(
+        "the training data make no batch; lower --block_size or --per_device_train_batch_size, or leave out "
+        "--dataloader_drop_last");
+  }
+  TrainingPlan plan;
+  plan.batches_per_epoch = batches_per_epoch;
+  plan.accumulation = a.gradient_accumulation_steps();
+  plan.updates_per_epoch = (batches_per_epoch + plan.accumulation - 1) / plan.accumulation;
+  if (a.max_steps() > 0) {
+    plan.max_steps = a.max_steps();
+    plan.num_train_epochs = (plan.max_steps + plan.updates_per_epoch - 1) / plan.updates_per_epoch;
+  } else {
+    plan.max_steps = static_cast<int64_t>(std::ceil(a.num_train_epochs() * plan.updates_per_epoch));
+    plan.num_train_epochs = static_cast<int64_t>(std::ceil(a.num_train_epochs()));
+  }
+  if (plan.max_steps < 1) {
+    return absl::InvalidArgumentError("--num_train_epochs is 0 and --max_steps is not positive: nothing to train");
+  }
+  plan.logging_steps = Steps(a.logging_steps(), plan.max_steps);
+  // eval_steps follows logging_steps unless it is set.
+  plan.eval_steps = a.has_eval_steps() ? Steps(a.eval_steps(), plan.max_steps) : plan.logging_steps;
+  plan.save_steps = Steps(a.save_steps(), plan.max_steps);
+  plan.warmup_steps = NumWarmupSteps(a.warmup_steps(), a.warmup_ratio(), plan.max_steps);
+  return plan;
+}
+
+}  // namespace lathe
