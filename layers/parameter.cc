@@ -91,6 +91,14 @@ void Parameter::Initialize(uint64_t seed) {
   }
 }
 
+std::vector<LogicalPiece> LogicalPieces(const Parameter& p, const at::Tensor& local) {
+  std::vector<LogicalPiece> pieces;
+  for (const ShardPiece& piece : p.shard().pieces) {
+    pieces.push_back({piece.logical, LocalView(local, piece)});
+  }
+  return pieces;
+}
+
 int64_t NumLogicalElements(const Parameter& parameter) {
   int64_t count = 0;
   for (const ShardPiece& piece : parameter.shard().pieces) count += piece.logical.Volume();

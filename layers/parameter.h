@@ -111,6 +111,14 @@ class Parameter {
   int pending_uses_ = 0;
 };
 
+// The regions of `local`, a tensor laid out as p.tensor() (a master, an optimizer state), with the boxes of the logical
+// tensor that they hold. Views.
+struct LogicalPiece {
+  Box logical;
+  at::Tensor view;
+};
+std::vector<LogicalPiece> LogicalPieces(const Parameter& p, const at::Tensor& local);
+
 // The logical elements that this rank holds (padding excluded).
 int64_t NumLogicalElements(const Parameter& parameter);
 

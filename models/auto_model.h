@@ -1,0 +1,31 @@
+// BuildModel: from a configuration to this rank's stage, whatever the family.
+#ifndef LATHE_MODELS_AUTO_MODEL_H_
+#define LATHE_MODELS_AUTO_MODEL_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "lathe/comm/parallel_context.h"
+#include "lathe/layers/block_runner.h"
+#include "lathe/models/stage.h"
+
+namespace lathe {
+
+// The stage that `context` assigns to this rank, parameters not yet filled: call InitializeWeights or LoadPretrained.
+// `context` and `runner` must outlive it.
+// Errors: InvalidArgument if the sizes do not divide by the parallel degrees, saying which number to change; Unimplemented
+// for a pipeline.
+absl::StatusOr<std::unique_ptr<Stage>> BuildModel(const ModelConfig& config, const ParallelContext& context,
+                                                  at::ScalarType dtype, BlockRunner& runner);
+
+// From scratch: normal(0, initializer_range) weights, zero biases, unit norms, keyed by (seed, name): the same values on
+// every layout.
+void InitializeWeights(Stage& stage, uint64_t seed);
+
+// Weights of the whole model, a tied head counted once.
+int64_t CountParameters(const ModelConfig& config);
+
+}  // namespace lathe
+
+#endif  // LATHE_MODELS_AUTO_MODEL_H_

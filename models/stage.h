@@ -1,0 +1,75 @@
+// Stage: what the trainer and the pipeline schedules see of a model: ordered blocks with global names, of which this rank
+// holds a contiguous part, from activations to activations. The stage that holds the head turns hidden states into a loss
+// through a LossFunction.
+//
+//   auto stage = BuildModel(config, context, at::kFloat, runner);
+//   TensorList out = stage->Forward(micro_batch, {});
+//   at::Tensor loss = loss_function.Compute(out[0], *stage->head(), micro_batch, total_weight);
+//   RunBackward({loss}, {{}});
+//
+// Thread rule: one rank's stage is used by one thread at a time.
+#ifndef LATHE_MODELS_STAGE_H_
+#define LATHE_MODELS_STAGE_H_
+
+#include <vector>
+
+#include "ATen/core/Tensor.h"
+#include "lathe/layers/autograd.h"
+#include "lathe/layers/parameter.h"
+#include "lathe/models/model_config.h"
+
+namespace lathe {
+
+// The integers of one micro batch; every stage has them.
+struct MicroBatch {
+  at::Tensor input_ids;  // [batch, seq] int64
+  at::Tensor labels;     // [batch, seq] int64, not shifted, −100 where no loss is wanted (Hugging Face's convention)
+};
+
+// The head as loss functions see it: tensor_parallel/vocab_parallel_head.h says what each does.
+class OutputHead {
+ public:
+  virtual ~OutputHead() = default;
+  virtual at::Tensor WeightedCrossEntropy(const at::Tensor& hidden, const at::Tensor& targets,
+                                          const at::Tensor& weights) = 0;
+  virtual at::Tensor TokenLogProbs(const at::Tensor& hidden, const at::Tensor& targets) = 0;
+  virtual at::Tensor Logits(const at::Tensor& hidden) = 0;
+};
+
+class LossFunction {
+ public:
+  virtual ~LossFunction() = default;
+
+  // What this micro batch contributes to the divisor: tokens, sequences or samples that count.
+  virtual double Weight(const MicroBatch& batch) const = 0;
+
+  // Σ loss / total_weight over this micro batch, a scalar, where total_weight is the sum of Weight over all micro batches
+  // and ranks of the update: so N micro batches equal one. hidden: [batch, seq, hidden_size].
+  virtual at::Tensor Compute(const at::Tensor& hidden, OutputHead& head, const MicroBatch& batch,
+                             double total_weight) const = 0;
+};
+
+class Stage {
+ public:
+  virtual ~Stage() = default;
+
+  // activations: empty on the first stage, what the previous stage returned on the others. Returns this stage's
+  // activations, each [batch, seq, hidden_size]; on the last stage the normalised hidden states.
+  virtual TensorList Forward(const MicroBatch& batch, const TensorList& activations) = 0;
+
+  // The head, on the last stage; null elsewhere.
+  virtual OutputHead* head() = 0;
+
+  // All parameters that this rank holds, in model order, each once.
+  virtual const std::vector<Parameter*>& parameters() = 0;
+
+  virtual const ModelConfig& config() const = 0;
+
+  // Matrix-product FLOPs of one token's forward and backward at this sequence length, over the whole model (6 per weight
+  // in a product, causal attention by half): what utilisation is measured with.
+  virtual double FlopsPerToken(int64_t seq_len) const = 0;
+};
+
+}  // namespace lathe
+
+#endif  // LATHE_MODELS_STAGE_H_

@@ -1,0 +1,95 @@
+// ZeroOptimizer: the data-parallel axis. It owns main gradients, their reduction over ranks, fp32 masters, the gradient
+// norm, clipping and the AdamW step.
+//
+//   auto optimizer = ZeroOptimizer::Create(stage->parameters(), {.weight_decay = 0.1}, context);
+//   optimizer->BeginUpdate();
+//   for (i = 0; i < n; ++i) { optimizer->BeginMicroBatch(/*last=*/i == n - 1); forward; backward; }
+//   ZeroOptimizer::StepResult result = optimizer->Step(learning_rate);     // result.grad_norm, result.skipped
+//
+// Stage 0: every data-parallel rank holds everything and takes the same step. Gradients are summed, not averaged, over the
+// ranks: losses are already divided by the update's global weight. Buckets are reduced while backward goes on.
+//
+// Order of gradient work: accumulate → sum over the parameter's own axes → data-parallel sum → norm over the world, each
+// logical element once → clip → step.
+//
+// Thread rule: one rank's optimizer is used by the thread that trains.
+#ifndef LATHE_ZERO_ZERO_OPTIMIZER_H_
+#define LATHE_ZERO_ZERO_OPTIMIZER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ATen/core/Tensor.h"
+#include "lathe/checkpoint/checkpoint.h"
+#include "lathe/comm/parallel_context.h"
+#include "lathe/layers/gradient_sink.h"
+#include "lathe/layers/parameter.h"
+
+namespace lathe {
+
+struct ZeroOptions {
+  double adam_beta1 = 0.9;
+  double adam_beta2 = 0.999;
+  double adam_epsilon = 1e-8;
+  double weight_decay = 0.0;   // where HasWeightDecay
+  double max_grad_norm = 1.0;  // 0: no clipping
+  // Of main gradients: fp32 (the default; fp64 for fp64 models) or bf16, which halves them.
+  bool accumulate_in_bf16 = false;
+  int64_t reduce_bucket_elements = 8 << 20;  // per collective; 32 MiB of fp32
+};
+
+class ZeroOptimizer {
+ public:
+  // Puts the parameters' gradients into flat buffers, sets their sinks, and makes fp32 masters of half-precision weights
+  // (whose values must be set already: call after initialisation or loading). Frozen parameters cost nothing.
+  // `context` and the parameters must outlive the optimizer.
+  ZeroOptimizer(const std::vector<Parameter*>& parameters, const ZeroOptions& options,
+                const ParallelContext& context);
+  ~ZeroOptimizer();
+  ZeroOptimizer(const ZeroOptimizer&) = delete;
+
+  // Forgets the gradients of the last update.
+  void BeginUpdate();
+  // Before each micro batch's forward; `last`: none follows within this update.
+  void BeginMicroBatch(bool last);
+
+  struct StepResult {
+    double grad_norm = 0;  // L2 over the whole model, before clipping
+    bool skipped = false;  // the norm was not finite: nothing was changed, on any rank
+  };
+  // Waits for the reductions, clips and updates the weights. Collective. Throws CollectiveError.
+  StepResult Step(double learning_rate);
+
+  // What a checkpoint holds: the weights as `weights_dtype` from the masters, and PARAMETER.exp_avg, .exp_avg_sq, .master
+  // (half-precision weights only) and "step". Views: to save them, or to load into them (then call AfterLoad).
+  std::vector<NamedTensor> Weights(at::ScalarType weights_dtype) const;
+  std::vector<NamedTensor> States() const;
+  // Brings the weights in line with loaded masters and the step count with the loaded one.
+  void AfterLoad();
+
+ private:
+  struct Slot;    // one trainable parameter with its states
+  struct Bucket;  // a range of the flat gradient that is reduced at once
+
+  void MakeBuckets();
+  void OnReady(Parameter& parameter);
+  void LaunchReadyBuckets(bool all);
+  double GradientNorm() const;
+  void AdamW(double learning_rate, double clip_coefficient);
+
+  const ZeroOptions options_;
+  const ParallelContext& context_;
+  MainGradSink sink_;
+  std::vector<std::unique_ptr<Slot>> slots_;  // in the order in which gradients become ready: reverse model order
+  std::vector<Parameter*> frozen_;
+  at::Tensor flat_grads_;
+  std::vector<Bucket> buckets_;
+  size_t next_bucket_ = 0;  // buckets are launched in order, so that all ranks agree
+  at::Tensor step_;         // [1], fp32: updates taken
+};
+
+}  // namespace lathe
+
+#endif  // LATHE_ZERO_ZERO_OPTIMIZER_H_
