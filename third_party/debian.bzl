@@ -6,21 +6,29 @@ lists private to this repository are fetched and used instead, so the machine is
 
 load("//third_party:pypi.bzl", "fail_with_log")
 
-_PRIVATE_LISTS = ["-o", "Dir::State=apt/state", "-o", "Dir::State::status=apt/status", "-o", "Dir::Cache=apt/cache"]
-
-def _update_private_lists(rctx, apt_get):
+def _private_apt_get(rctx, apt_get):
+    """The command of an apt-get that keeps its lists in this repository, so needs no root."""
     rctx.file("apt/status", "")
     for folder in ["state/lists/partial", "cache/archives/partial"]:
         rctx.file("apt/%s/.keep" % folder, "")
-    return rctx.execute([apt_get] + _PRIVATE_LISTS + ["update", "-qq"], timeout = 600)
+    return [
+        apt_get,
+        "-o",
+        "Dir::State=%s" % rctx.path("apt/state"),
+        "-o",
+        "Dir::State::status=%s" % rctx.path("apt/status"),
+        "-o",
+        "Dir::Cache=%s" % rctx.path("apt/cache"),
+    ]
 
 def _download(rctx, apt_get, name, version):
     """Leaves the package's file in the current folder; falls back on fresh lists; explains what is wrong."""
     download = ["download", "-qq", "%s=%s" % (name, version)]
     if rctx.execute([apt_get] + download, timeout = 1800).return_code == 0:
         return
-    update = _update_private_lists(rctx, apt_get)
-    result = rctx.execute([apt_get] + _PRIVATE_LISTS + download, timeout = 1800)
+    private_apt_get = _private_apt_get(rctx, apt_get)
+    update = rctx.execute(private_apt_get + ["update", "-qq"], timeout = 600)
+    result = rctx.execute(private_apt_get + download, timeout = 1800)
     if result.return_code == 0:
         return
     if update.return_code != 0:
