@@ -1,0 +1,106 @@
+#include "lathe/datasets/data_loader.h"
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <future>
+#include <vector>
+
+namespace lathe {
+namespace {
+
+int64_t CountBatches(int64_t num_samples, const LoaderOptions& options) {
+  TORCH_CHECK(options.batch_size >= 1, "batch_size ", options.batch_size);
+  TORCH_CHECK(0 <= options.shard_index && options.shard_index < options.num_shards, "shard ",
+              options.shard_index, " of ", options.num_shards);
+  const int64_t size = options.batch_size;
+  const int64_t shards = options.num_shards;
+  if (options.drop_last) return num_samples / size / shards;
+  const int64_t batches = (num_samples + size - 1) / size;
+  const int64_t more = batches % shards;
+  const bool has_one_more = options.even_batches ? more > 0 : options.shard_index < more;
+  return batches / shards + (has_one_more ? 1 : 0);
+}
+
+void CopyRow(absl::Span<const int32_t> ids, int64_t* row) {
+  std::copy(ids.begin(), ids.end(), row);
+}
+
+Batch Collate(const std::vector<Sample>& samples) {
+  const int64_t rows = static_cast<int64_t>(samples.size());
+  const int64_t columns = static_cast<int64_t>(samples.front().input_ids.size());
+  bool same = true;
+  for (const Sample& sample : samples) {
+    TORCH_CHECK(sample.input_ids.size() == columns && sample.labels.size() == columns,
+                "a sample of ", sample.input_ids.size(), " tokens and ", sample.labels.size(),
+                " labels in a batch of samples of ", columns, " tokens");
+    same = same && sample.labels.data() == sample.input_ids.data();
+  }
+  Batch batch;
+  batch.num_samples = rows;
+  batch.input_ids = at::empty({rows, columns}, at::kLong);
+  batch.labels = same ? batch.input_ids : at::empty({rows, columns}, at::kLong);
+  int64_t* ids = batch.input_ids.mutable_data_ptr<int64_t>();
+  int64_t* labels = batch.labels.mutable_data_ptr<int64_t>();
+  for (int64_t row = 0; row < rows; ++row) {
+    CopyRow(samples[row].input_ids, ids + row * columns);
+    if (!same) CopyRow(samples[row].labels, labels + row * columns);
+  }
+  return batch;
+}
+
+}  // namespace
+
+DataLoader::DataLoader(const Dataset& dataset, const LoaderOptions& options)
+    : dataset_(dataset),
+      options_(options),
+      num_samples_(dataset.size()),
+      num_batches_(CountBatches(dataset.size(), options)) {
+  Seek(0, 0);
+}
+
+void DataLoader::Seek(int64_t epoch, int64_t batch) {
+  TORCH_CHECK(epoch >= 0, "epoch ", epoch);
+  TORCH_CHECK(0 <= batch && batch <= num_batches_, "batch ", batch, " of ", num_batches_);
+  if (epoch == epoch_ && batch == next_) return;
+  // Waits for the thread that reads what changes below.
+  if (prefetched_.valid()) prefetched_.wait();
+  prefetched_ = {};
+  if (epoch != epoch_) {
+    order_ = EpochOrder(options_.strategy, num_samples_, options_.seed, epoch);
+    epoch_ = epoch;
+  }
+  next_ = batch;
+}
+
+Batch DataLoader::Next() {
+  TORCH_CHECK(next_ < num_batches_, "epoch ", epoch_, " has ", num_batches_,
+              " batches; Seek to the next one");
+  Batch batch = prefetched_.valid() ? prefetched_.get() : Make(next_);
+  ++next_;
+  if (options_.prefetch_threads > 0 && next_ < num_batches_) {
+    prefetched_ = std::async(std::launch::async, [this, next = next_] { return Make(next); });
+  }
+  return batch;
+}
+
+Batch DataLoader::Make(int64_t batch) const {
+  const int64_t begin = (batch * options_.num_shards + options_.shard_index) * options_.batch_size;
+  // Positions behind the last sample start again from the first. Not for a single shard: there
+  // accelerate leaves the sampler alone.
+  const bool wrap = options_.even_batches && !options_.drop_last && options_.num_shards > 1;
+  const int64_t whole_end = begin + options_.batch_size;
+  const int64_t real_end = std::clamp(num_samples_, begin, whole_end);
+  const int64_t end = wrap ? whole_end : real_end;
+  std::vector<Sample> samples;
+  samples.reserve(end - begin);
+  for (int64_t i = begin; i < end; ++i) samples.push_back(dataset_.Get(order_[i % num_samples_]));
+  Batch result = Collate(samples);
+  result.num_real_samples = real_end - begin;
+  return result;
+}
+
+}  // namespace lathe
