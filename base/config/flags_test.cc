@@ -317,10 +317,14 @@ TEST_F(FlagsTest, HelpListsFlagsByGroup) {
   EXPECT_THAT(help, HasSubstr("  --eval_strategy no|steps|epoch\n"));
   EXPECT_THAT(help, HasSubstr("[default 1234]"));  // the program's default, not the message's
   EXPECT_THAT(help, HasSubstr("[default 500; below 1: share of all"));
-  EXPECT_THAT(help,
-              HasSubstr("  --lr_scheduler_type NAME\n      Its shape. [one of linear, cosine, constant,\n      "
-                        "inverse_sqrt,"));
+  EXPECT_THAT(
+      help,
+      HasSubstr(
+          "  --lr_scheduler_type NAME\n      Its shape. [one of linear, cosine, constant,\n      "
+          "inverse_sqrt,"));
   EXPECT_THAT(help, HasSubstr("--fp16, --deepspeed"));
+  EXPECT_THAT(help, HasSubstr("--torch_compile, --pipeline_size."));
+  EXPECT_THAT(help, Not(HasSubstr("folded:")));
   EXPECT_THAT(help, Not(HasSubstr("  --fp16\n")));
   EXPECT_THAT(help, Not(HasSubstr("\033")));
   for (std::string_view line : absl::StrSplit(help, '\n')) EXPECT_LE(line.size(), 60u) << line;

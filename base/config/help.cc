@@ -130,11 +130,11 @@ void AppendFlag(const ConfigField& field, const Message& config, Page& page) {
   page.Paragraph(absl::StrCat(field.spec().help(), " [", absl::StrJoin(notes, "; "), "]"), 6);
 }
 
-// The innermost groups that have fields, in order; nullptr stands for the root itself.
+// The groups that have fields, in order; nullptr stands for the root itself.
 std::vector<const FieldDescriptor*> GroupsOf(const ConfigSchema& schema) {
   std::vector<const FieldDescriptor*> groups;
   for (const ConfigField& field : schema.fields()) {
-    const FieldDescriptor* group = field.groups().empty() ? nullptr : field.groups().back();
+    const FieldDescriptor* group = field.shown_group();
     if (std::find(groups.begin(), groups.end(), group) == groups.end()) groups.push_back(group);
   }
   return groups;
@@ -148,7 +148,7 @@ void AppendGroup(const ConfigSchema& schema, const Message& config, const FieldD
                    : absl::StrCat(GroupTitle(*group), " (--help ", group->name(), "):"));
   std::vector<std::string> absent;
   for (const ConfigField& field : schema.fields()) {
-    if ((field.groups().empty() ? nullptr : field.groups().back()) != group) continue;
+    if (field.shown_group() != group) continue;
     if (field.spec().not_implemented().empty()) {
       AppendFlag(field, config, page);
     } else {

@@ -51,9 +51,8 @@ class Merger {
         continue;
       }
       const ConfigField* field = schema_.Find(it.key());
-      // Inside a group only its own fields count; at the top all do.
-      if (field == nullptr ||
-          (message != schema_.root() && field->field()->containing_type() != message)) {
+      // What stands in an inner group may be given without it.
+      if (field == nullptr || !field->IsWithin(message)) {
         unknown_.push_back(absl::StrCat(key_path, DidYouMean(it.key(), NamesIn(message))));
         continue;
       }
@@ -80,7 +79,7 @@ class Merger {
   std::vector<std::string> NamesIn(const Descriptor* message) const {
     std::vector<std::string> names;
     for (const ConfigField& field : schema_.fields()) {
-      if (message != schema_.root() && field.field()->containing_type() != message) continue;
+      if (!field.IsWithin(message)) continue;
       names.push_back(field.name());
       for (const std::string& alias : field.spec().alias()) names.push_back(alias);
     }
@@ -192,6 +191,7 @@ std::string ToJson(const ConfigSchema& schema, const Message& config) {
     if (!field.spec().not_implemented().empty() && !IsChanged(field, parent)) continue;
     ordered_json* object = &json;
     for (const FieldDescriptor* group : field.groups()) {
+      if (IsFolded(*group)) continue;
       object = &(*object)[std::string(group->name())];
     }
     ordered_json& value = (*object)[field.name()];

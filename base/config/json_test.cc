@@ -62,6 +62,17 @@ TEST(MergeJsonTest, GroupedAndFlat) {
   EXPECT_EQ(config.training().resume_from_checkpoint(), "true");
 }
 
+TEST(MergeJsonTest, InnerGroupsMayBeLeftOut) {
+  EXPECT_EQ(Merged(R"({"training": {"inner_rank": 4}})").training().inner().inner_rank(), 4);
+  const TestConfig config = Merged(R"({"training": {"folded_size": 5, "torch_compile": false}})");
+  EXPECT_EQ(config.training().folded().folded_size(), 5);
+  EXPECT_THAT(ToJson(Schema(), config), HasSubstr("    \"folded_size\": 5"));
+  EXPECT_THAT(DescribeChanges(Schema(), config),
+              ElementsAre("training.folded_size = 5 (default 3)"));
+  EXPECT_EQ(ErrorOf(R"({"training": {"inner": {"folded_size": 5}}})"),
+            "run.json: unknown key training.inner.folded_size");
+}
+
 TEST(MergeJsonTest, UnknownKeysAreReportedTogetherWithTheirPath) {
   EXPECT_EQ(ErrorOf(R"({"training": {"learnin_rate": 1, "config_name": "x"}, "modle": {}})"),
             "run.json: unknown keys training.learnin_rate (did you mean learning_rate?), "

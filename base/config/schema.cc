@@ -1,5 +1,6 @@
 #include "lathe/base/config/schema.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -49,10 +50,29 @@ absl::Status CheckLeaf(const FieldDescriptor& field) {
 
 }  // namespace
 
+bool IsFolded(const FieldDescriptor& group) {
+  return group.message_type()->options().GetExtension(lathe::group).folded();
+}
+
 std::string ConfigField::path() const {
   std::string path;
-  for (const FieldDescriptor* group : groups_) absl::StrAppend(&path, group->name(), ".");
+  for (const FieldDescriptor* group : groups_) {
+    if (!IsFolded(*group)) absl::StrAppend(&path, group->name(), ".");
+  }
   return absl::StrCat(path, field_->name());
+}
+
+bool ConfigField::IsWithin(const Descriptor* message) const {
+  return field_->containing_type() == message ||
+         std::any_of(groups_.begin(), groups_.end(), [message](const FieldDescriptor* group) {
+           return group->containing_type() == message;
+         });
+}
+
+const FieldDescriptor* ConfigField::shown_group() const {
+  const auto shown = std::find_if(groups_.rbegin(), groups_.rend(),
+                                  [](const FieldDescriptor* group) { return !IsFolded(*group); });
+  return shown == groups_.rend() ? nullptr : *shown;
 }
 
 Message* ConfigField::MutableParent(Message* root) const {

@@ -43,8 +43,14 @@ class ConfigField {
   // The fields of the messages around this one, outermost first.
   const std::vector<const google::protobuf::FieldDescriptor*>& groups() const { return groups_; }
 
-  // "training.learning_rate".
+  // "training.learning_rate": how a JSON file writes it, without folded groups.
   std::string path() const;
+
+  // Whether the field stands in a message of this type, directly or in a group within.
+  bool IsWithin(const google::protobuf::Descriptor* message) const;
+
+  // The innermost group that is one to the user (not folded); nullptr for the root.
+  const google::protobuf::FieldDescriptor* shown_group() const;
 
   // The message in `root` that holds this field.
   google::protobuf::Message* MutableParent(google::protobuf::Message* root) const;
@@ -82,6 +88,9 @@ class ConfigSchema {
   std::vector<ConfigField> fields_;
   absl::flat_hash_map<std::string, int> index_by_name_;
 };
+
+// Whether a group is folded into the one around it.
+bool IsFolded(const google::protobuf::FieldDescriptor& group);
 
 // The heading of a group: its message's title, or its field's name.
 std::string GroupTitle(const google::protobuf::FieldDescriptor& group);
