@@ -5,7 +5,11 @@ lathe_test       a GoogleTest, main included
 lathe_binary     a program
 lathe_benchmark  a Google Benchmark, main included; tagged benchmark and manual
 lathe_proto_library  a proto2 file: header "lathe/FOLDER/x.pb.h", imported as "lathe/FOLDER/x.proto"
+
+A library with a dependency that tools/layering.bzl does not allow does not load.
 """
+
+load("//tools:layering.bzl", "check_layering")
 
 LATHE_COPTS = [
     "-std=c++20",
@@ -22,6 +26,7 @@ LATHE_COPTS = [
 ]
 
 def lathe_library(name, srcs = [], hdrs = [], deps = [], visibility = None, data = [], copts = [], **kwargs):
+    check_layering(name, deps)
     native.cc_library(
         name = name,
         srcs = srcs,
