@@ -314,4 +314,11 @@ std::string ExpectedText(const ConfigField& field) {
   }
 }
 
+absl::Status OneLine(const absl::Status& status) {
+  std::string message(status.message());
+  std::replace_if(
+      message.begin(), message.end(), [](char c) { return absl::ascii_iscntrl(c); }, ' ');
+  return absl::Status(status.code(), message);
+}
+
 }  // namespace lathe

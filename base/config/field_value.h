@@ -48,6 +48,10 @@ bool IsChanged(const ConfigField& field, const google::protobuf::Message& parent
 // "an integer", "a number", "true or false", "one of linear, cosine", "JSON text", "text".
 std::string ExpectedText(const ConfigField& field);
 
+// The status with a message of one line: control characters that a user's text brought in are
+// blanks.
+absl::Status OneLine(const absl::Status& status);
+
 }  // namespace lathe
 
 #endif  // LATHE_BASE_CONFIG_FIELD_VALUE_H_

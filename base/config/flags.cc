@@ -250,7 +250,10 @@ absl::StatusOr<ParsedFlags> ParseFlags(int argc, const char* const* argv,
                                        const FlagsOptions& options, Message* config) {
   ABSL_ASSIGN_OR_RETURN(const ConfigSchema schema, ConfigSchema::Create(config->GetDescriptor()));
   FlagParser parser(schema, options, config);
-  return parser.Parse(absl::MakeConstSpan(argv, argc).subspan(argc > 0 ? 1 : 0));
+  absl::StatusOr<ParsedFlags> parsed =
+      parser.Parse(absl::MakeConstSpan(argv, argc).subspan(argc > 0 ? 1 : 0));
+  if (!parsed.ok()) return OneLine(parsed.status());
+  return parsed;
 }
 
 }  // namespace lathe

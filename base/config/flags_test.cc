@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -251,6 +252,67 @@ TEST_F(FlagsTest, PathsAreRelativeToTheUser) {
   config = ParseOrDie({"--resume_from_checkpoint", "out/checkpoint-3"});
   EXPECT_EQ(config.training().resume_from_checkpoint(), "/home/ann/out/checkpoint-3");
   EXPECT_FALSE(config.model().has_config_name());
+}
+
+TEST_F(FlagsTest, AnyCommandLineGivesAConfigurationOrOneLine) {
+  const std::vector<std::string> pool = {"--bf16",
+                                         "--no_bf16",
+                                         "--learning_rate",
+                                         "--max_steps",
+                                         "--train_files",
+                                         "--report_to",
+                                         "--",
+                                         "---",
+                                         "--=",
+                                         "-",
+                                         "-h=",
+                                         "--=x",
+                                         "=",
+                                         "",
+                                         "--no_",
+                                         "--no",
+                                         "--seed=",
+                                         "--seed=1",
+                                         "1",
+                                         "-1",
+                                         "1e9",
+                                         "nan",
+                                         "true",
+                                         "a,b",
+                                         ",",
+                                         "{\"a\": 1}",
+                                         "{",
+                                         "\n",
+                                         "\xff\xfe",
+                                         "--\xff",
+                                         "--config",
+                                         "/dev/null",
+                                         "--gc_kwargs",
+                                         "--deepspeed",
+                                         "--fp16=",
+                                         "--save_steps",
+                                         "0.5",
+                                         "1.5",
+                                         "--torch_dtype",
+                                         "auto",
+                                         "--eval-strategy",
+                                         "no"};
+  std::mt19937 rng(11);
+  int accepted = 0;
+  for (int trial = 0; trial < 20000; ++trial) {
+    std::vector<std::string> arguments;
+    for (unsigned i = rng() % 5; i > 0; --i) arguments.push_back(pool[rng() % pool.size()]);
+    TestConfig config;
+    const absl::StatusOr<ParsedFlags> parsed = Parse(arguments, &config);
+    if (parsed.ok()) {
+      ++accepted;
+    } else {
+      ASSERT_NE(parsed.status().message(), "");
+      ASSERT_EQ(parsed.status().message().find('\n'), std::string_view::npos);
+    }
+  }
+  EXPECT_GT(accepted, 4000);  // the empty command lines alone
+  EXPECT_LT(accepted, 16000);
 }
 
 class FlagsFileTest : public FlagsTest {

@@ -179,8 +179,8 @@ absl::Status MergeJson(const ConfigSchema& schema, std::string_view text, std::s
         absl::StrCat(source, ": expected a JSON object, got ", Shown(json)));
   }
   Merger merger(schema, source, config);
-  ABSL_RETURN_IF_ERROR(merger.MergeObject(json, "", schema.root()));
-  return merger.UnknownKeys();
+  const absl::Status merged = merger.MergeObject(json, "", schema.root());
+  return OneLine(merged.ok() ? merger.UnknownKeys() : merged);
 }
 
 std::string ToJson(const ConfigSchema& schema, const Message& config) {

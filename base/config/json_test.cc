@@ -79,6 +79,12 @@ TEST(MergeJsonTest, UnknownKeysAreReportedTogetherWithTheirPath) {
             "training.config_name, modle (did you mean model?)");
 }
 
+TEST(MergeJsonTest, ErrorsAreOneLineWhateverTheFileSays) {
+  EXPECT_EQ(ErrorOf(R"({"a\nb": 1})"), "run.json: unknown key a b");
+  EXPECT_EQ(ErrorOf(R"({"eval_strategy": "x\n\u001b[2J"})"),
+            "run.json: eval_strategy: expected one of no, steps, epoch; got 'x  [2J'");
+}
+
 TEST(MergeJsonTest, WrongTypesNameKeyAndExpectation) {
   EXPECT_EQ(ErrorOf(R"({"training": {"learning_rate": "1e-4"}})"),
             "run.json: training.learning_rate: expected a number, got \"1e-4\"");
