@@ -1,4 +1,5 @@
-// A protoc that generates C++ only: the other languages' generators would take longer to compile than all the rest.
+// A protoc that generates C++ only: the other languages' generators would take longer to compile
+// than all the rest.
 
 #include "google/protobuf/compiler/command_line_interface.h"
 #include "google/protobuf/compiler/cpp/generator.h"
