@@ -18,6 +18,17 @@ namespace {
 
 constexpr size_t kMostColumnsInMessage = 8;
 
+// The beginning of `text` as printable ASCII: what a file holds must not spoil a terminal, nor a
+// long document make a long message.
+std::string Shown(std::string_view text, size_t most_bytes) {
+  std::string shown(text.substr(0, most_bytes));
+  for (char& c : shown) {
+    if (c < 0x20 || c >= 0x7F) c = '?';
+  }
+  if (text.size() > most_bytes) shown += "...";
+  return shown;
+}
+
 // Takes one field out of the outermost object and builds nothing of the rest. The parser that calls
 // it keeps its own stack on the heap, so that deep nesting is harmless.
 class ColumnReader : public nlohmann::json_sax<nlohmann::json> {
@@ -58,7 +69,8 @@ class ColumnReader : public nlohmann::json_sax<nlohmann::json> {
     if (at_column_ && found_.has_value()) {
       return Fail(absl::StrCat("field \"", column_, "\" stands twice in the object"));
     }
-    if (columns_.size() < kMostColumnsInMessage) columns_.push_back(absl::StrCat("\"", name, "\""));
+    if (columns_.size() < kMostColumnsInMessage)
+      columns_.push_back(absl::StrCat("\"", Shown(name, 40), "\""));
     return true;
   }
   bool parse_error(size_t position, const std::string&,
@@ -72,15 +84,8 @@ class ColumnReader : public nlohmann::json_sax<nlohmann::json> {
         colon != what.npos && what.starts_with("parse error")) {
       what.remove_prefix(colon + 2);
     }
-    // A long document must not become a long message.
-    constexpr size_t kMostBytes = 200;
-    std::string shown(what.substr(0, kMostBytes));
-    for (char& c : shown) {
-      const auto byte = static_cast<unsigned char>(c);
-      if (byte < 0x20 || byte >= 0x7F) c = '?';
-    }
-    if (what.size() > kMostBytes) shown += "...";
-    return Fail(absl::StrCat("not a JSON object in UTF-8, at byte ", position, ": ", shown));
+    return Fail(
+        absl::StrCat("not a JSON object in UTF-8, at byte ", position, ": ", Shown(what, 200)));
   }
 
   absl::StatusOr<std::string> Result() && {

@@ -1,0 +1,87 @@
+#include "lathe/datasets/text_column.h"
+
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "gtest/gtest.h"
+
+namespace lathe {
+namespace {
+
+using std::string_view_literals::operator""sv;
+
+TEST(ReadTextColumn, ReadsTheField) {
+  EXPECT_EQ(*ReadTextColumn(R"({"text": "one"})", "text"), "one");
+  EXPECT_EQ(
+      *ReadTextColumn("  {\"a\":[1,{\"text\":\"no\"}],\"text\":\"yes\",\"b\":null} \r", "text"),
+      "yes");
+  EXPECT_EQ(*ReadTextColumn(R"({"text": {"text": "no"}, "body": ""})", "body"), "");
+  EXPECT_EQ(*ReadTextColumn(R"({"text": "\u00e9\n\"\\\/\ud83d\ude00 \u0000."})", "text"),
+            "é\n\"\\/😀 \0."sv);
+  EXPECT_EQ(*ReadTextColumn("\xef\xbb\xbf{\"text\": \"after a BOM\"}", "text"), "after a BOM");
+  EXPECT_EQ(*ReadTextColumn(R"({"n": 1e5, "m": -3, "t": true, "text": "x"})", "text"), "x");
+}
+
+TEST(ReadTextColumn, NestingIsHarmless) {
+  const std::string deep(1'000'000, '[');
+  const std::string shut(1'000'000, ']');
+  EXPECT_EQ(*ReadTextColumn("{\"a\":" + deep + shut + ",\"text\":\"x\"}", "text"), "x");
+  EXPECT_FALSE(ReadTextColumn("{\"a\":" + deep, "text").ok());
+}
+
+struct BadLine {
+  std::string_view line;
+  std::string_view message;  // a part of it
+};
+
+TEST(ReadTextColumn, SaysWhatIsWrong) {
+  const BadLine lines[] = {
+      {"", "not a JSON object in UTF-8"},
+      {"{", "not a JSON object in UTF-8"},
+      {"{\"text\": \"cut", "not a JSON object in UTF-8"},
+      {"{\"text\": \"x\"} {\"text\": \"y\"}", "not a JSON object in UTF-8, at byte 15"},
+      {"{\"text\": \"x\",}", "not a JSON object"},
+      {"{'text': 'x'}", "not a JSON object"},
+      {"{\"text\": NaN}", "not a JSON object"},
+      {"{\"text\": \"a\tb\"}", "not a JSON object"},
+      {"{\"text\": \"\xff\"}", "not a JSON object in UTF-8, at byte 11"},
+      {"{\"text\": \"\xc0\xaf\"}", "UTF-8"},
+      {"{\"text\": \"\xed\xa0\x80\"}", "UTF-8"},
+      {"{\"text\": \"\\ud800\"}", "UTF-8"},
+      {"{\"text\": \"x\", \"n\": 1e999}", "not a JSON object"},
+      {"[{\"text\": \"x\"}]", "the line is an array, not a JSON object"},
+      {"\"text\"", "the line is a string, not a JSON object"},
+      {"null", "the line is null"},
+      {"{}", "no field \"text\", which --text_column_name asks for; there are none"},
+      {"{\"body\": \"x\"}", "there is \"body\""},
+      {"{\"a\": {\"text\": \"x\"}, \"b\": 2}", "there are \"a\", \"b\""},
+      {"{\"text\": null}", "field \"text\" is null, not a string"},
+      {"{\"text\": 5}", "is a number, not a string"},
+      {"{\"text\": -5.5}", "is a number, not a string"},
+      {"{\"text\": false}", "is a boolean, not a string"},
+      {"{\"text\": [\"x\"]}", "is an array, not a string"},
+      {"{\"text\": {\"text\": \"x\"}}", "is an object, not a string"},
+      {"{\"text\": \"x\", \"text\": \"y\"}", "field \"text\" stands twice"},
+  };
+  for (const BadLine& bad : lines) {
+    const absl::Status status = ReadTextColumn(bad.line, "text").status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << bad.line;
+    EXPECT_NE(status.message().find(bad.message), std::string::npos) << bad.line << status;
+  }
+}
+
+TEST(ReadTextColumn, MessagesStayShortAndPrintable) {
+  const std::string line = "{\"" + std::string(100'000, 'k') + "\x01\xff";
+  const absl::Status status = ReadTextColumn(line, "text").status();
+  EXPECT_LT(status.message().size(), 400);
+  for (const char c : status.message()) EXPECT_TRUE(c >= 0x20 && c < 0x7f);
+
+  std::string many = "{";
+  for (int i = 0; i < 1000; ++i) many += "\"" + std::string(300, 'k') + std::to_string(i) + "\":1,";
+  many.back() = '}';
+  EXPECT_LT(ReadTextColumn(many, "text").status().message().size(), 1000);
+}
+
+}  // namespace
+}  // namespace lathe
