@@ -33,14 +33,4 @@ void InitializeWeights(Stage& stage, uint64_t seed) {
   for (Parameter* parameter : stage.parameters()) parameter->Initialize(seed);
 }
 
-int64_t CountParameters(const ModelConfig& c) {
-  const int64_t q = c.num_attention_heads * c.head_dim, kv = c.num_key_value_heads * c.head_dim;
-  int64_t layer = c.hidden_size * (2 * q + 2 * kv + 3 * c.intermediate_size) + 2 * c.hidden_size;
-  if (c.qkv_bias) layer += q + 2 * kv;
-  if (c.o_bias) layer += c.hidden_size;
-  if (c.mlp_bias) layer += 2 * c.intermediate_size + c.hidden_size;
-  const int64_t table = c.vocab_size * c.hidden_size;
-  return c.num_hidden_layers * layer + c.hidden_size + table * (c.tie_word_embeddings ? 1 : 2);
-}
-
 }  // namespace lathe

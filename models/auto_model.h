@@ -23,9 +23,6 @@ absl::StatusOr<std::unique_ptr<Stage>> BuildModel(const ModelConfig& config, con
 // every layout.
 void InitializeWeights(Stage& stage, uint64_t seed);
 
-// Weights of the whole model, a tied head counted once.
-int64_t CountParameters(const ModelConfig& config);
-
 }  // namespace lathe
 
 #endif  // LATHE_MODELS_AUTO_MODEL_H_

@@ -64,6 +64,9 @@ absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& path);
 // The same from text; `file` is the name for errors.
 absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& text, const std::string& file);
 
+// Weights of the whole model, a tied head counted once.
+int64_t CountParameters(const ModelConfig& config);
+
 // config.json for a model that was trained with `dtype` ("float32", "bfloat16"): the original with dtype set and the
 // architecture named. Ends with a newline.
 std::string WriteModelConfig(const ModelConfig& config, const std::string& dtype);

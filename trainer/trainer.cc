@@ -14,6 +14,7 @@
 #include "lathe/layers/memory_meter.h"
 #include "lathe/pipeline_parallel/schedule.h"
 #include "lathe/trainer/stop_request.h"
+#include "lathe/trainer/training_arguments.h"
 
 namespace lathe {
 namespace {
@@ -250,15 +251,12 @@ absl::StatusOr<nlohmann::json> Trainer::Evaluate() {
 absl::Status Trainer::EvaluateAndJudge() {
   ABSL_ASSIGN_OR_RETURN(const nlohmann::json metrics, Evaluate());
   new_best_ = false;
-  // Which metric judges, and which way; eval_loss unless told otherwise.
-  std::string name = arguments_.has_metric_for_best_model() ? arguments_.metric_for_best_model() : "loss";
-  if (!name.starts_with("eval_")) name = "eval_" + name;
+  const std::string name = MetricForBestModel(arguments_);
   if (!metrics.contains(name)) {
     return absl::InvalidArgumentError(absl::StrCat("--metric_for_best_model ", arguments_.metric_for_best_model(),
                                                    " is not a metric of the evaluation; there is eval_loss"));
   }
-  const bool greater =
-      arguments_.has_greater_is_better() ? arguments_.greater_is_better() : !name.ends_with("loss");
+  const bool greater = GreaterIsBetter(arguments_);
   const double value = metrics[name].get<double>();
   if (!state_.best_metric || (greater ? value > *state_.best_metric : value < *state_.best_metric)) {
     state_.best_metric = value;

@@ -5,18 +5,9 @@
 
 #include "absl/status/status.h"
 #include "lathe/trainer/lr_schedule.h"
+#include "lathe/trainer/training_arguments.h"
 
 namespace lathe {
-namespace {
-
-// A value below 1 is a share of the run, rounded up.
-int64_t Steps(double value, int64_t max_steps) {
-  if (value > 0 && value < 1) return static_cast<int64_t>(std::ceil(max_steps * value));
-  return static_cast<int64_t>(value);
-}
-
-}  // namespace
-
 int64_t TrainingPlan::WindowSize(int64_t update_in_epoch) const {
   return std::min(accumulation, batches_per_epoch - update_in_epoch * accumulation);
 }
@@ -41,10 +32,9 @@ absl::StatusOr<TrainingPlan> MakeTrainingPlan(const TrainingArguments& a, int64_
   if (plan.max_steps < 1) {
     return absl::InvalidArgumentError("--num_train_epochs is 0 and --max_steps is not positive: nothing to train");
   }
-  plan.logging_steps = Steps(a.logging_steps(), plan.max_steps);
-  // eval_steps follows logging_steps unless it is set.
-  plan.eval_steps = a.has_eval_steps() ? Steps(a.eval_steps(), plan.max_steps) : plan.logging_steps;
-  plan.save_steps = Steps(a.save_steps(), plan.max_steps);
+  plan.logging_steps = NumSteps(a.logging_steps(), plan.max_steps);
+  plan.eval_steps = NumSteps(EvalSteps(a), plan.max_steps);
+  plan.save_steps = NumSteps(a.save_steps(), plan.max_steps);
   plan.warmup_steps = NumWarmupSteps(a.warmup_steps(), a.warmup_ratio(), plan.max_steps);
   return plan;
 }

@@ -143,14 +143,14 @@ double ZeroOptimizer::GradientNorm() const {
   return std::sqrt(total.item().toDouble());
 }
 
-ZeroOptimizer::StepResult ZeroOptimizer::Step(double learning_rate) {
+ZeroOptimizer::StepResult ZeroOptimizer::Step(double learning_rate, bool loss_is_finite) {
   at::NoGradGuard no_grad;
   LaunchReadyBuckets(/*all=*/true);
   for (Bucket& bucket : buckets_) bucket.reduction.Wait();
   StepResult result;
   result.grad_norm = GradientNorm();
   // Every rank sees the same reduced gradients, so all skip or none.
-  result.skipped = !std::isfinite(result.grad_norm);
+  result.skipped = !loss_is_finite || !std::isfinite(result.grad_norm);
   if (result.skipped) return result;
   // 1e-6 as torch.nn.utils.clip_grad_norm_ has it.
   const double coefficient =

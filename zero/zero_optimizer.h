@@ -57,10 +57,11 @@ class ZeroOptimizer {
 
   struct StepResult {
     double grad_norm = 0;  // L2 over the whole model, before clipping
-    bool skipped = false;  // the norm was not finite: nothing was changed, on any rank
+    bool skipped = false;  // norm or loss was not finite: nothing was changed, on any rank
   };
-  // Waits for the reductions, clips and updates the weights. Collective. Throws CollectiveError.
-  StepResult Step(double learning_rate);
+  // Waits for the reductions, clips and updates the weights; skips the update if `loss_is_finite` is false (which all
+  // ranks say alike). Collective. Throws CollectiveError.
+  StepResult Step(double learning_rate, bool loss_is_finite = true);
 
   // What a checkpoint holds: the weights as `weights_dtype` from the masters, and PARAMETER.exp_avg, .exp_avg_sq, .master
   // (half-precision weights only) and "step". Views: to save them, or to load into them (then call AfterLoad).

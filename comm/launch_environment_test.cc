@@ -1,0 +1,59 @@
+#include "lathe/comm/launch_environment.h"
+
+#include <map>
+
+#include "gtest/gtest.h"
+
+namespace lathe {
+namespace {
+
+absl::StatusOr<LaunchEnvironment> Read(const std::map<std::string, std::string>& variables) {
+  return ReadLaunchEnvironment([&](const char* name) -> const char* {
+    const auto found = variables.find(name);
+    return found == variables.end() ? nullptr : found->second.c_str();
+  });
+}
+
+TEST(LaunchEnvironmentTest, NoLauncherIsOneRank) {
+  const auto env = Read({});
+  ASSERT_TRUE(env.ok());
+  EXPECT_EQ(env->world_size, 1);
+  EXPECT_EQ(env->launcher, "none");
+}
+
+TEST(LaunchEnvironmentTest, UnderstandsEachLauncher) {
+  const auto torchrun = Read({{"RANK", "5"}, {"WORLD_SIZE", "8"}, {"LOCAL_RANK", "1"}, {"LOCAL_WORLD_SIZE", "4"},
+                              {"MASTER_ADDR", "node0"}, {"MASTER_PORT", "1234"}, {"SLURM_PROCID", "0"},
+                              {"SLURM_NTASKS", "1"}});
+  ASSERT_TRUE(torchrun.ok()) << torchrun.status();
+  EXPECT_EQ(torchrun->launcher, "torchrun");
+  EXPECT_EQ(torchrun->rank, 5);
+  EXPECT_EQ(torchrun->local_rank, 1);
+  EXPECT_EQ(torchrun->master_address, "node0");
+  EXPECT_EQ(torchrun->master_port, 1234);
+
+  const auto slurm = Read({{"SLURM_PROCID", "1"}, {"SLURM_NTASKS", "2"}, {"SLURM_LOCALID", "1"}});
+  ASSERT_TRUE(slurm.ok()) << slurm.status();
+  EXPECT_EQ(slurm->launcher, "slurm");
+  EXPECT_EQ(slurm->world_size, 2);
+  EXPECT_EQ(slurm->local_rank, 1);
+
+  const auto mpi = Read({{"OMPI_COMM_WORLD_RANK", "2"}, {"OMPI_COMM_WORLD_SIZE", "4"},
+                         {"OMPI_COMM_WORLD_LOCAL_RANK", "2"}, {"OMPI_COMM_WORLD_LOCAL_SIZE", "4"}});
+  ASSERT_TRUE(mpi.ok()) << mpi.status();
+  EXPECT_EQ(mpi->launcher, "open_mpi");
+  EXPECT_EQ(mpi->rank, 2);
+}
+
+TEST(LaunchEnvironmentTest, NamesWhatIsWrong) {
+  EXPECT_EQ(Read({{"RANK", "x"}, {"WORLD_SIZE", "2"}}).status().message(),
+            "environment: RANK is 'x'; expected a number from 0 to 1048576");
+  EXPECT_EQ(Read({{"RANK", "2"}, {"WORLD_SIZE", "2"}}).status().message(),
+            "environment: RANK is 2; it must be below WORLD_SIZE, 2");
+  EXPECT_NE(Read({{"RANK", "2"}, {"WORLD_SIZE", "4"}, {"LOCAL_WORLD_SIZE", "2"}}).status().message().find("MASTER_ADDR"),
+            std::string::npos);
+  EXPECT_FALSE(Read({{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"MASTER_PORT", "99999"}}).ok());
+}
+
+}  // namespace
+}  // namespace lathe

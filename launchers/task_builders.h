@@ -1,0 +1,57 @@
+// Builders that several tasks share and that need more than one library: each makes one noun of the way from configuration
+// to training.
+#ifndef LATHE_LAUNCHERS_TASK_BUILDERS_H_
+#define LATHE_LAUNCHERS_TASK_BUILDERS_H_
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "lathe/comm/launch_environment.h"
+#include "lathe/comm/parallel_context.h"
+#include "lathe/datasets/dataset.h"
+#include "lathe/datasets/tokenizers/tokenizer.h"
+#include "lathe/launchers/run_config.pb.h"
+#include "lathe/layers/block_runner.h"
+#include "lathe/models/stage.h"
+
+namespace lathe {
+
+// Groups of data-parallel ranks over Gloo, or the single process.
+absl::StatusOr<std::unique_ptr<ParallelContext>> BuildContext(const RunConfig& config,
+                                                              const LaunchEnvironment& environment);
+
+// A stage with its weights, as --config_name or --model_name_or_path says, and what goes with it.
+struct Model {
+  std::unique_ptr<Stage> stage;
+  std::string directory;               // of its config.json and tokenizer
+  at::ScalarType weights_dtype;        // what it is saved as
+};
+absl::StatusOr<Model> BuildModelFromArguments(const RunConfig& config, const ParallelContext& context,
+                                              BlockRunner& runner);
+
+// --tokenizer_name, or the model's own folder. Errors: a tokenizer with more ids than the model has rows.
+absl::StatusOr<std::unique_ptr<Tokenizer>> BuildTokenizer(const RunConfig& config, const ModelConfig& model);
+
+// Training and evaluation blocks.
+struct PretrainData {
+  std::shared_ptr<const Dataset> train;
+  std::shared_ptr<const Dataset> eval;  // null: no evaluation
+};
+absl::StatusOr<PretrainData> BuildPretrainData(const RunConfig& config, const Tokenizer& tokenizer);
+
+// The files that make a model folder beside its weights: config.json and the tokenizer's, byte for byte.
+using FileContents = std::map<std::string, std::string>;  // by name
+absl::StatusOr<FileContents> ModelFolderFiles(const RunConfig& config, const Model& model);
+
+// Where to resume from, after the output folder is locked and found fit: "" to begin anew.
+absl::StatusOr<std::string> FindResumePoint(const TrainingArguments& arguments);
+
+// The run configuration as text, for logs, TensorBoard and run_config.json.
+std::string ConfigurationText(const RunConfig& config);
+
+}  // namespace lathe
+
+#endif  // LATHE_LAUNCHERS_TASK_BUILDERS_H_

@@ -1,0 +1,80 @@
+#include "lathe/trainer/report_callbacks.h"
+
+#include <cstdio>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status_macros.h"
+#include "absl/strings/str_cat.h"
+#include "lathe/base/logging.h"
+
+namespace lathe {
+namespace {
+
+// {'loss': 2.5, 'epoch': 0.1}: what people's scripts already parse.
+std::string PythonDict(const nlohmann::json& logs) {
+  std::string text = "{";
+  for (const auto& [key, value] : logs.items()) {
+    absl::StrAppend(&text, text.size() > 1 ? ", " : "", "'", key, "': ");
+    if (value.is_number_float()) {
+      char number[32];
+      std::snprintf(number, sizeof(number), "%.4g", value.get<double>());
+      text += number;
+    } else {
+      text += value.dump();
+    }
+  }
+  return text + "}";
+}
+
+}  // namespace
+
+ConsoleCallback::~ConsoleCallback() { SetAroundLogLine(nullptr); }
+
+absl::Status ConsoleCallback::OnTrainBegin(const TrainerState& state) {
+  bar_ = std::make_unique<ProgressBar>(ProgressBarOptions{
+      .total_steps = state.max_steps, .initial_step = state.global_step, .disabled = !show_bar_});
+  SetAroundLogLine([this](bool before) { before ? bar_->Hide() : bar_->Show(); });
+  return absl::OkStatus();
+}
+
+absl::Status ConsoleCallback::OnStepEnd(const TrainerState& state, const StepInfo& info, TrainerControl&) {
+  ProgressUpdate update{.step = state.global_step, .loss = info.loss};
+  if (info.tokens_per_second > 0) {
+    update.tokens_per_second = info.tokens_per_second;
+    if (peak_flops_ > 0) update.utilization = info.tokens_per_second * flops_per_token_ / peak_flops_;
+  }
+  bar_->Update(update);
+  return absl::OkStatus();
+}
+
+absl::Status ConsoleCallback::OnLog(const TrainerState&, const nlohmann::json& logs) {
+  bar_->Hide();
+  std::printf("%s\n", PythonDict(logs).c_str());
+  std::fflush(stdout);
+  bar_->Show();
+  return absl::OkStatus();
+}
+
+absl::Status ConsoleCallback::OnTrainEnd(const TrainerState&) {
+  bar_->Finish();
+  return absl::OkStatus();
+}
+
+absl::Status TensorBoardCallback::OnTrainBegin(const TrainerState& state) {
+  ABSL_ASSIGN_OR_RETURN(writer_, TensorBoardWriter::Create(directory_));
+  if (state.global_step > 0) ABSL_RETURN_IF_ERROR(writer_->AddRestart(state.global_step + 1));
+  return writer_->AddText(0, "args", configuration_);
+}
+
+absl::Status TensorBoardCallback::OnLog(const TrainerState& state, const nlohmann::json& logs) {
+  std::vector<std::pair<std::string, double>> scalars;
+  for (const auto& [key, value] : logs.items()) {
+    if (value.is_number()) scalars.emplace_back(TensorBoardTag(key), value.get<double>());
+  }
+  return writer_->AddScalars(state.global_step, scalars);
+}
+
+absl::Status TensorBoardCallback::OnTrainEnd(const TrainerState&) { return writer_->Close(); }
+
+}  // namespace lathe
