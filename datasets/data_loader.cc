@@ -9,6 +9,8 @@
 #include <future>
 #include <vector>
 
+#include "absl/types/span.h"
+
 namespace lathe {
 namespace {
 

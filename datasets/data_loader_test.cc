@@ -5,10 +5,15 @@
 
 #include <cstdint>
 #include <stdexcept>
+#include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/types/span.h"
 #include "gtest/gtest.h"
+#include "lathe/datasets/dataset.h"
 #include "lathe/datasets/golden.h"
+#include "lathe/datasets/sampler.h"
 #include "nlohmann/json.hpp"
 
 namespace lathe {
@@ -86,7 +91,9 @@ TEST(DataLoader, EqualsAccelerate) {
       }
     }
     // Without drop_last each sample is real once, in one of the shards.
-    if (!golden["drop_last"]) EXPECT_EQ(num_real_samples, n);
+    if (!golden["drop_last"]) {
+      EXPECT_EQ(num_real_samples, n);
+    }
   }
 }
 

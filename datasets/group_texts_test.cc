@@ -6,8 +6,11 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "gtest/gtest.h"
+#include "lathe/datasets/dataset.h"
 #include "lathe/datasets/golden.h"
+#include "lathe/datasets/token_store.h"
 #include "nlohmann/json.hpp"
 
 namespace lathe {

@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "gtest/gtest.h"
 #include "lathe/datasets/golden.h"
 #include "nlohmann/json.hpp"

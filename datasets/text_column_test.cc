@@ -1,10 +1,12 @@
 #include "lathe/datasets/text_column.h"
 
+#include <random>
 #include <string>
 #include <string_view>
 
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
 
 namespace lathe {
 namespace {
@@ -69,6 +71,44 @@ TEST(ReadTextColumn, SaysWhatIsWrong) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << bad.line;
     EXPECT_NE(status.message().find(bad.message), std::string::npos) << bad.line << status;
   }
+}
+
+// Lines with random edits, against the parser that builds the whole value.
+TEST(ReadTextColumn, EqualsTheWholeParser) {
+  constexpr std::string_view kLine =
+      R"({"a": [1, {"text": "no"}], "text": "caf\u00e9 \ud83d\ude00 é \n", "b": {"c": null}, "t": -1.5e3})";
+  constexpr std::string_view kBytes = "\"\\{}[]:,tex019.-e \t\n\xff\xc3\xa9u";
+  std::mt19937 random(3);
+  int num_good = 0;
+  for (int round = 0; round < 200'000; ++round) {
+    std::string line(kLine);
+    for (int edits = random() % 4; edits > 0; --edits) {
+      const size_t at = random() % line.size();
+      const char byte = kBytes[random() % kBytes.size()];
+      switch (random() % 3) {
+        case 0:
+          line[at] = byte;
+          break;
+        case 1:
+          line.erase(at, 1 + random() % 3);
+          break;
+        default:
+          line.insert(at, 1, byte);
+      }
+    }
+    const auto whole = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    const auto text = ReadTextColumn(line, "text");
+    const bool good = whole.is_object() && whole.contains("text") && whole["text"].is_string();
+    if (!good) {
+      EXPECT_FALSE(text.ok()) << line;
+    } else if (text.ok()) {
+      EXPECT_EQ(*text, whole["text"].get<std::string>()) << line;
+      ++num_good;
+    } else {
+      EXPECT_NE(text.status().message().find("stands twice"), std::string::npos) << line;
+    }
+  }
+  EXPECT_GT(num_good, 50'000);
 }
 
 TEST(ReadTextColumn, MessagesStayShortAndPrintable) {

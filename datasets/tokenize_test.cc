@@ -1,6 +1,5 @@
 #include "lathe/datasets/tokenize.h"
 
-#include <atomic>
 #include <cstdint>
 #include <fstream>
 #include <set>
@@ -15,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "gtest/gtest.h"
+#include "lathe/datasets/jsonl_source.h"
 
 namespace lathe {
 namespace {
