@@ -20,9 +20,10 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "safetensors files are little-endian");
 
-constexpr int64_t kStagingBytes = int64_t{4} << 20;
+// Fits the second-level cache, between the file and the conversion or the checksum.
+constexpr int64_t kStagingBytes = int64_t{1} << 20;
 // Reading through a gap of this size costs less than a system call of its own.
-constexpr int64_t kMaxGapBytes = int64_t{32} << 10;
+constexpr int64_t kMaxGapBytes = int64_t{4} << 10;
 
 std::string ShapeText(absl::Span<const int64_t> shape) {
   return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");

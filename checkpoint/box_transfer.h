@@ -2,7 +2,7 @@
 #define LATHE_CHECKPOINT_BOX_TRANSFER_H_
 
 // Moves one box of a row-major tensor between a file and memory, converting the dtype on the way,
-// with a staging buffer of a few MiB whatever the size of the tensor.
+// with a staging buffer of 1 MiB whatever the size of the tensor.
 //
 // Copies go through pread and pwrite, not through a mapping of the file: a file that another
 // process truncates then gives an error instead of a SIGBUS, a full disk gives ENOSPC instead of a
@@ -29,7 +29,7 @@ struct StoredTensor {
 };
 
 // Box `box` of `stored` → `destination`, of shape `box.length`; any strides, dtype and device.
-// Reads the box's bytes and gaps of up to 32 KiB between them, nothing else.
+// Reads the box's bytes and gaps of up to 4 KiB between them, nothing else.
 // Errors: InvalidArgument when the box is not inside the tensor, the shapes differ or the
 // conversion would lose the kind (float to integer, complex to real); DataLoss when the file is too
 // short.

@@ -48,7 +48,7 @@ PosixFile WriteWhole(const std::string& path, const at::Tensor& values) {
 TEST(BoxTransferTest, ReadsRandomBoxesIntoRandomStrides) {
   std::mt19937_64 random(2);
   const std::string folder = FreshFolder();
-  // The large ones are cut (more than 4 MiB of span), the wide ones have gaps that are not read
+  // The large ones are cut (more than 1 MiB of span), the wide ones have gaps that are not read
   // through.
   const std::vector<std::vector<int64_t>> shapes = {
       {},         {7},           {5, 6},       {3, 4, 5},   {2, 3, 4, 5},

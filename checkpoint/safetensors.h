@@ -43,7 +43,7 @@ class SafetensorsFile {
   const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
 
   // Copies box `box` of a tensor into `destination`: shape `box.length`, any strides, dtype and
-  // device. Only the box's part of the file is read (and gaps of up to 32 KiB in it).
+  // device. Only the box's part of the file is read (and gaps of up to 4 KiB in it).
   // Errors: NotFound for an unknown name; InvalidArgument when the box is not inside the tensor,
   // the destination has another shape, or its dtype cannot hold the kind (float into integer);
   // DataLoss when the file was truncated since Open. The destination's content is then undefined.

@@ -117,81 +117,86 @@ Cost OpenInOtherProcess(const std::string& path) {
           .seconds = seconds};
 }
 
+// Headers of the largest size that is read, made when their turn comes.
+constexpr size_t kLargest = kMaxSafetensorsHeaderBytes;
+struct LargeHeader {
+  std::string_view what;
+  std::function<std::string()> header;
+  bool ok;
+};
+
+std::string Repeated(std::string head, const std::function<std::string(int)>& item,
+                     std::string_view tail) {
+  for (int i = 0; head.size() < kLargest - 400; ++i) head += item(i);
+  return head + std::string(tail);
+}
+
+std::string Filled(std::string_view head, char filler, std::string_view tail) {
+  return absl::StrCat(head, std::string(kLargest - head.size() - tail.size(), filler), tail);
+}
+
+std::string TensorEntry(int i, std::string_view fields) {
+  return absl::StrCat("\"", absl::Hex(i), "\":{", fields, "},");
+}
+const LargeHeader kLargeHeaders[] = {
+    {"deep arrays", [] { return Filled("{\"a\":", '[', ""); }, false},
+    {"deep objects",
+     [] {
+       return Repeated(
+           "{", [](int) { return "\"a\":{"; }, "");
+     },
+     false},
+    {"line feeds", [] { return Filled("{", '\n', "x}"); }, false},
+    {"spaces", [] { return Filled("{", ' ', "\"a\" 1}"); }, false},
+    {"one string", [] { return Filled("{\"", 'x', "\":1}"); }, false},
+    {"escapes", [] { return Filled("{\"a", '\\', "\":1}"); }, false},
+    {"one number", [] { return Filled("{\"a\":", '1', "}"); }, false},
+    {"one word", [] { return Filled("{\"a\":t", 't', "}"); }, false},
+    {"one shape",
+     [] {
+       return Repeated(
+           "{\"a\":{\"shape\":[1", [](int) { return ",1"; }, "]}}");
+     },
+     false},
+    {"metadata",
+     [] {
+       return Repeated(
+           "{\"__metadata__\":{", [](int i) { return absl::StrCat("\"", i, "\":\"\","); },
+           "\"\":\"\"}}");
+     },
+     false},
+    {"millions of tensors on one range",
+     [] {
+       return Repeated(
+           "{",
+           [](int i) { return TensorEntry(i, R"("dtype":"U8","shape":[4],"data_offsets":[0,4])"); },
+           R"("":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})");
+     },
+     false},
+    {"millions of empty tensors",
+     [] {
+       return Repeated(
+           "{",
+           [](int i) { return TensorEntry(i, R"("dtype":"U8","shape":[0],"data_offsets":[0,0])"); },
+           R"("":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})");
+     },
+     true},
+    {"millions of names without a mistake until the end",
+     [] {
+       return Repeated(
+           "{",
+           [](int i) { return TensorEntry(i, R"("dtype":"U8","shape":[0],"data_offsets":[0,0])"); },
+           R"("":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}})");
+     },
+     false},
+};
+
 TEST(SafetensorsTest, TheLargestHostileHeadersStayInsideTimeAndMemory) {
-  constexpr size_t kSize = kMaxSafetensorsHeaderBytes;
-  struct Case {
-    std::string_view what;
-    std::function<std::string()> header;
-    bool ok;
-  };
-  const auto repeated = [](std::string head, const std::function<std::string(int)>& item,
-                           std::string_view tail) {
-    for (int i = 0; head.size() < kSize - 400; ++i) head += item(i);
-    return head + std::string(tail);
-  };
-  const auto filled = [](std::string_view head, char filler, std::string_view tail) {
-    return absl::StrCat(head, std::string(kSize - head.size() - tail.size(), filler), tail);
-  };
-  const auto tensor = [](int i, std::string_view fields) {
-    return absl::StrCat("\"", absl::Hex(i), "\":{", fields, "},");
-  };
-  const Case cases[] = {
-      {"deep arrays", [&] { return filled("{\"a\":", '[', ""); }, false},
-      {"deep objects",
-       [&] {
-         return repeated(
-             "{", [](int) { return "\"a\":{"; }, "");
-       },
-       false},
-      {"line feeds", [&] { return filled("{", '\n', "x}"); }, false},
-      {"spaces", [&] { return filled("{", ' ', "\"a\" 1}"); }, false},
-      {"one string", [&] { return filled("{\"", 'x', "\":1}"); }, false},
-      {"escapes", [&] { return filled("{\"a", '\\', "\":1}"); }, false},
-      {"one number", [&] { return filled("{\"a\":", '1', "}"); }, false},
-      {"one word", [&] { return filled("{\"a\":t", 't', "}"); }, false},
-      {"one shape",
-       [&] {
-         return repeated(
-             "{\"a\":{\"shape\":[1", [](int) { return ",1"; }, "]}}");
-       },
-       false},
-      {"metadata",
-       [&] {
-         return repeated(
-             "{\"__metadata__\":{", [](int i) { return absl::StrCat("\"", i, "\":\"\","); },
-             "\"\":\"\"}}");
-       },
-       false},
-      {"millions of tensors on one range",
-       [&] {
-         return repeated(
-             "{",
-             [&](int i) { return tensor(i, R"("dtype":"U8","shape":[4],"data_offsets":[0,4])"); },
-             R"("":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})");
-       },
-       false},
-      {"millions of empty tensors",
-       [&] {
-         return repeated(
-             "{",
-             [&](int i) { return tensor(i, R"("dtype":"U8","shape":[0],"data_offsets":[0,0])"); },
-             R"("":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})");
-       },
-       true},
-      {"millions of names without a mistake until the end",
-       [&] {
-         return repeated(
-             "{",
-             [&](int i) { return tensor(i, R"("dtype":"U8","shape":[0],"data_offsets":[0,0])"); },
-             R"("":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}})");
-       },
-       false},
-  };
   const std::string path = FreshFolder() + "/file";
-  for (const Case& hostile : cases) {
+  for (const LargeHeader& hostile : kLargeHeaders) {
     {
       const std::string header = hostile.header();
-      ASSERT_LE(header.size(), kSize) << hostile.what;
+      ASSERT_LE(header.size(), kLargest) << hostile.what;
       WriteBytes(path, FileBytes(header, "data"));
     }
     const Cost cost = OpenInOtherProcess(path);
