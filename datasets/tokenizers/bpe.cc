@@ -66,6 +66,13 @@ absl::StatusOr<Bpe> Bpe::Create(const Vocabulary& vocabulary,
     if (joined_id < 0) return DanglingMerge(rank, merges[rank], joined);
     bpe.InsertMerge(PairOf(left_id, right_id), static_cast<uint64_t>(rank) << 32 | joined_id);
   }
+  bpe.byte_merges_.resize(1 << 16, kNoMerge);
+  for (size_t pair = 0; pair < bpe.byte_merges_.size(); ++pair) {
+    const auto id = [&](size_t byte) {
+      return bpe.id_of_byte_[byte] < 0 ? bpe.unk_id_ : bpe.id_of_byte_[byte];
+    };
+    bpe.byte_merges_[pair] = bpe.FindMerge(id(pair >> 8), id(pair & 0xFF));
+  }
   if (options.ignore_merges) {
     std::string bytes;
     for (int32_t id = 0; id < vocabulary.end_id(); ++id) {
@@ -122,12 +129,24 @@ size_t Bpe::Encode(std::string_view piece, Scratch* scratch, int32_t* ids) const
     }
   }
   const size_t size = BytesToIds(piece, ids);
-  return size <= kShortPiece ? MergeShort(size, ids) : MergeLong(size, scratch, ids);
+  return size <= kShortPiece ? MergeShort(piece, size, ids) : MergeLong(piece, size, scratch, ids);
 }
 
-size_t Bpe::MergeShort(size_t size, int32_t* ids) const {
+void Bpe::FindFirstMerges(std::string_view piece, const int32_t* ids, size_t size,
+                          uint64_t* merge_at) const {
+  if (size != piece.size()) {  // some bytes were dropped
+    for (size_t i = 0; i + 1 < size; ++i) merge_at[i] = FindMerge(ids[i], ids[i + 1]);
+    return;
+  }
+  for (size_t i = 0; i + 1 < size; ++i) {
+    merge_at[i] =
+        byte_merges_[static_cast<uint8_t>(piece[i]) << 8 | static_cast<uint8_t>(piece[i + 1])];
+  }
+}
+
+size_t Bpe::MergeShort(std::string_view piece, size_t size, int32_t* ids) const {
   uint64_t merge_at[kShortPiece];  // of ids[i] and ids[i + 1]
-  for (size_t i = 0; i + 1 < size; ++i) merge_at[i] = FindMerge(ids[i], ids[i + 1]);
+  FindFirstMerges(piece, ids, size, merge_at);
   while (size > 1) {
     const size_t pairs = size - 1;
     size_t best = 0;
@@ -147,20 +166,20 @@ size_t Bpe::MergeShort(size_t size, int32_t* ids) const {
   return size;
 }
 
-size_t Bpe::MergeLong(size_t size, Scratch* scratch, int32_t* ids) const {
+size_t Bpe::MergeLong(std::string_view piece, size_t size, Scratch* scratch, int32_t* ids) const {
   // Symbols stay where they began; `next` and `previous` link those that are left. An entry of the
   // heap is rank << 32 | position; it is stale when the pair at the position has changed, which
   // changes its rank.
   auto& [heap, merge_at, next, previous] = *scratch;
   heap.clear();
   merge_at.assign(size, kNoMerge);
+  FindFirstMerges(piece, ids, size, merge_at.data());
   next.resize(size);
   previous.resize(size);
   const auto entry = [&](size_t i) { return RankOf(merge_at[i]) << 32 | i; };
   for (size_t i = 0; i < size; ++i) {
     next[i] = static_cast<uint32_t>(i + 1);
     previous[i] = static_cast<uint32_t>(i - 1);  // of the first one never read
-    if (i + 1 < size) merge_at[i] = FindMerge(ids[i], ids[i + 1]);
     if (merge_at[i] != kNoMerge) heap.push_back(entry(i));
   }
   std::make_heap(heap.begin(), heap.end(), std::greater<>());

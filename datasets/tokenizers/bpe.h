@@ -68,14 +68,21 @@ class Bpe {
   uint64_t FindMerge(int32_t left, int32_t right) const;
 
   size_t BytesToIds(std::string_view piece, int32_t* ids) const;
-  size_t MergeShort(size_t size, int32_t* ids) const;
-  size_t MergeLong(size_t size, Scratch* scratch, int32_t* ids) const;
+  // The merges of neighbours before any is done, where `ids` are `size` ids of the bytes of
+  // `piece`.
+  void FindFirstMerges(std::string_view piece, const int32_t* ids, size_t size,
+                       uint64_t* merge_at) const;
+  size_t MergeShort(std::string_view piece, size_t size, int32_t* ids) const;
+  size_t MergeLong(std::string_view piece, size_t size, Scratch* scratch, int32_t* ids) const;
 
   std::array<int32_t, 256> id_of_byte_;
   int32_t unk_id_ = -1;
   bool fuse_unk_ = false;
   std::vector<MergeSlot> merges_;  // open addressing; the size is a power of two
   int merges_shift_ = 0;
+  // What FindMerge gives for two bytes: most look-ups are of these, and few enough to stay in the
+  // processor's cache.
+  std::vector<uint64_t> byte_merges_;
   absl::flat_hash_map<std::string, int32_t> whole_pieces_;  // filled when ignore_merges
 };
 
