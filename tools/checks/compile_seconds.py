@@ -1,4 +1,7 @@
-"""Where a build's compile time went, from the profile that Bazel writes. Best effort: it never fails."""
+"""Where a build's compile time went, from the profile that Bazel writes. Best effort: it never fails.
+
+The seconds are of the clock, one compiler each: CPU-seconds while nothing else keeps the machine busy.
+"""
 
 import collections
 import gzip
@@ -18,7 +21,7 @@ def report(profile, top=15):
         return
     # An action's time includes waiting for a core; the run of its compiler, on the same thread, does not.
     actions = [event for event in events if event.get("cat") == "action processing"]
-    runs = [event for event in events if event.get("name") == "subprocess.run"]
+    runs = [event for event in events if event.get("cat") == "local action execution"]
     seconds = {}
     for action in actions:
         found = _COMPILING.match(action["name"])
