@@ -2,17 +2,25 @@
 
 #include <algorithm>
 #include <cstring>
-#include <functional>
-#include <utility>
 
 #include "absl/status/status_macros.h"
+#include "absl/strings/str_cat.h"
+#include "lathe/datasets/tokenizers/json_fields.h"
 #include "lathe/datasets/tokenizers/unicode_classes.h"
 #include "lathe/datasets/tokenizers/utf8.h"
 
 namespace lathe {
 namespace {
 
+// Real tokens have some tens of bytes. The limits keep the search short and the trie small.
+constexpr size_t kMaxContentBytes = 1024;
+constexpr size_t kMaxTotalBytes = 4 << 20;
+
 uint8_t ByteAt(std::string_view text, size_t i) { return static_cast<uint8_t>(text[i]); }
+
+uint64_t ChildKey(uint32_t node, char byte) {
+  return uint64_t{node} << 8 | static_cast<uint8_t>(byte);
+}
 
 bool BeginsWithClass(std::string_view text, size_t i, uint8_t bits) {
   return i < text.size() && (UnicodeClasses::Get()[DecodeUtf8(text.data() + i).value] & bits) != 0;
@@ -24,7 +32,7 @@ bool EndsWithClass(std::string_view text, size_t end, uint8_t bits) {
 
 }  // namespace
 
-void AddedTokenFinder::Add(std::string pattern, const AddedToken& flags, int32_t id) {
+void AddedTokenFinder::Add(std::string_view pattern, const AddedToken& flags, int32_t id) {
   const size_t length = pattern.size();
   if (length == 0) return;
   const uint8_t first = ByteAt(pattern, 0);
@@ -36,20 +44,30 @@ void AddedTokenFinder::Add(std::string pattern, const AddedToken& flags, int32_t
   } else {
     is_prefix_.set(first << 8 | ByteAt(pattern, 1));
   }
-  const auto at = std::lower_bound(lengths_.begin(), lengths_.end(), length, std::greater<>());
-  if (at == lengths_.end() || *at != length) lengths_.insert(at, length);
-  tokens_.try_emplace(std::move(pattern), Token{id, flags.single_word, flags.lstrip, flags.rstrip});
+  uint32_t node = 0;
+  for (const char c : pattern) {
+    const auto [child, is_new] =
+        children_.try_emplace(ChildKey(node, c), static_cast<uint32_t>(token_at_.size()));
+    if (is_new) token_at_.push_back(-1);
+    node = child->second;
+  }
+  if (token_at_[node] >= 0) return;
+  token_at_[node] = static_cast<int>(tokens_.size());
+  tokens_.push_back({id, flags.single_word, flags.lstrip, flags.rstrip});
 }
 
 size_t AddedTokenFinder::LongestAt(std::string_view text, size_t position, Token* token) const {
-  for (const size_t length : lengths_) {
-    if (length > text.size() - position) continue;
-    const auto it = tokens_.find(text.substr(position, length));
-    if (it == tokens_.end()) continue;
-    *token = it->second;
-    return position + length;
+  size_t end = 0;
+  uint32_t node = 0;
+  for (size_t i = position; i < text.size(); ++i) {
+    const auto child = children_.find(ChildKey(node, text[i]));
+    if (child == children_.end()) break;
+    node = child->second;
+    if (token_at_[node] < 0) continue;
+    *token = tokens_[token_at_[node]];
+    end = i + 1;
   }
-  return 0;
+  return end;
 }
 
 bool AddedTokenFinder::Next(std::string_view text, size_t covered, size_t* search_from,
@@ -98,6 +116,13 @@ bool AddedTokenFinder::Next(std::string_view text, size_t covered, size_t* searc
 
 absl::Status AddedTokens::Add(const AddedToken& token, Vocabulary* vocabulary) {
   if (token.content.empty()) return absl::OkStatus();
+  total_bytes_ += token.content.size();
+  if (token.content.size() > kMaxContentBytes || total_bytes_ > kMaxTotalBytes) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("added token ", Abbreviate(token.content), " has ", token.content.size(),
+                     " bytes, and all together have ", total_bytes_, "; at most ", kMaxContentBytes,
+                     " and ", kMaxTotalBytes, " are supported"));
+  }
   if (token.special && special_contents_.insert(token.content).second) special_.push_back(token);
   if (Contains(token)) return absl::OkStatus();
   int32_t id = vocabulary->Find(token.content);

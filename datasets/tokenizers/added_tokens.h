@@ -3,7 +3,7 @@
 //
 // Example:
 //   AddedTokens added(vocabulary.num_tokens());
-//   RETURN_IF_ERROR(added.Add({.content = "<|im_end|>", .special = true}, &vocabulary));
+//   ABSL_RETURN_IF_ERROR(added.Add({.content = "<|im_end|>", .special = true}, &vocabulary));
 //   added.Build(vocabulary, normalize);
 //   while (added.raw().Next(text, covered, &search_from, &match)) ...
 //
@@ -43,7 +43,7 @@ class AddedTokenFinder {
  public:
   // `flags` are the token's; `pattern` is what is looked for. A pattern that is there already stays
   // as it is.
-  void Add(std::string pattern, const AddedToken& flags, int32_t id);
+  void Add(std::string_view pattern, const AddedToken& flags, int32_t id);
 
   bool empty() const { return tokens_.empty(); }
 
@@ -67,8 +67,11 @@ class AddedTokenFinder {
   // The end of the longest token that begins at `position`, or 0.
   size_t LongestAt(std::string_view text, size_t position, Token* token) const;
 
-  absl::flat_hash_map<std::string, Token> tokens_;
-  std::vector<size_t> lengths_;       // of the tokens, each once, longest first
+  // A trie: the child of each (node << 8 | byte), and the token that ends at a node (-1: none).
+  // Node 0 is the root.
+  absl::flat_hash_map<uint64_t, uint32_t> children_;
+  std::vector<int> token_at_ = {-1};
+  std::vector<Token> tokens_;
   std::array<bool, 256> is_first_{};  // bytes that a token begins with
   std::bitset<65536> is_prefix_;      // first two bytes; one-byte tokens go with any second byte
   int num_first_ = 0;
@@ -102,6 +105,7 @@ class AddedTokens {
  private:
   int32_t model_vocab_size_;
   int32_t max_id_ = -1;
+  size_t total_bytes_ = 0;
   std::vector<AddedToken> special_;  // each content once, in the order of adding
   std::vector<AddedToken> others_;
   absl::flat_hash_set<std::string> special_contents_;

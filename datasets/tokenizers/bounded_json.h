@@ -2,7 +2,7 @@
 // hostile file costs an error and not the machine's memory.
 //
 // Example:
-//   ASSIGN_OR_RETURN(nlohmann::json config, ReadBoundedJson("model/tokenizer_config.json"));
+//   ABSL_ASSIGN_OR_RETURN(nlohmann::json config, ReadBoundedJson("model/tokenizer_config.json"));
 #ifndef LATHE_DATASETS_TOKENIZERS_BOUNDED_JSON_H_
 #define LATHE_DATASETS_TOKENIZERS_BOUNDED_JSON_H_
 

@@ -5,7 +5,7 @@
 // numbers; long ones keep a heap, so a piece of n bytes takes O(n log n).
 //
 // Example:
-//   ASSIGN_OR_RETURN(Bpe bpe, Bpe::Create(vocabulary, merges, options));
+//   ABSL_ASSIGN_OR_RETURN(Bpe bpe, Bpe::Create(vocabulary, merges, options));
 //   Bpe::Scratch scratch;
 //   int32_t ids[16];
 //   size_t n = bpe.Encode("hello", &scratch, ids);

@@ -1,7 +1,7 @@
 // Reads fields out of a JSON object with errors that name the field.
 //
 // Example:
-//   ASSIGN_OR_RETURN(std::string type, StringField(step, "pre_tokenizer", "type"));
+//   ABSL_ASSIGN_OR_RETURN(std::string type, StringField(step, "pre_tokenizer", "type"));
 //   // InvalidArgument: "pre_tokenizer.type is 3; expected a string"
 //
 // `path` is the name of `object` in its file, "" for the file's top level.

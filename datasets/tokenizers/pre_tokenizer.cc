@@ -11,6 +11,8 @@
 namespace lathe {
 namespace {
 
+constexpr size_t kMaxSteps = 64;
+
 absl::StatusOr<SplitBehavior> ParseBehavior(const std::string& name, const std::string& field) {
   if (name == "Removed") return SplitBehavior::kRemoved;
   if (name == "Isolated") return SplitBehavior::kIsolated;
@@ -54,6 +56,11 @@ absl::StatusOr<std::unique_ptr<Splitter>> MakeSplit(const nlohmann::json& step,
 absl::StatusOr<PreTokenizer> PreTokenizer::FromJson(const nlohmann::json& pre_tokenizer) {
   PreTokenizer result;
   ABSL_RETURN_IF_ERROR(result.AddStep(pre_tokenizer, "pre_tokenizer"));
+  // Run calls itself once for each step.
+  if (result.steps_.size() > kMaxSteps) {
+    return absl::UnimplementedError(absl::StrCat("pre_tokenizer has ", result.steps_.size(),
+                                                 " steps; at most ", kMaxSteps, " are supported"));
+  }
   if (!result.has_byte_level_) {
     return absl::UnimplementedError(
         "pre_tokenizer has no ByteLevel step; only byte-level BPE is supported");

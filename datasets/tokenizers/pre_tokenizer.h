@@ -6,10 +6,10 @@
 // to visible characters is undone in the vocabulary instead (byte_level.h).
 //
 // Example:
-//   ASSIGN_OR_RETURN(PreTokenizer pre_tokenizer, PreTokenizer::FromJson(file["pre_tokenizer"]));
+//   absl::StatusOr<PreTokenizer> pre_tokenizer = PreTokenizer::FromJson(file["pre_tokenizer"]);
 //   PreTokenizer::Scratch scratch;
-//   RETURN_IF_ERROR(pre_tokenizer.Run(text, &scratch, [&](std::string_view t, absl::Span<const
-//   Piece> p) {...}));
+//   auto sink = [&](std::string_view text, absl::Span<const Piece> pieces) { ... };
+//   absl::Status status = pre_tokenizer->Run(text, &scratch, sink);
 //
 // Immutable; any number of threads may call Run, each with its own Scratch.
 #ifndef LATHE_DATASETS_TOKENIZERS_PRE_TOKENIZER_H_

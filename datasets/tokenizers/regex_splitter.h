@@ -4,8 +4,7 @@
 // or does not exist there, is refused when the tokenizer is loaded rather than cut differently.
 //
 // Example:
-//   ASSIGN_OR_RETURN(auto splitter, MakeRegexSplitter(R"(\p{N}{1,3})", SplitBehavior::kIsolated,
-//   false));
+//   auto splitter = MakeRegexSplitter(R"(\p{N}{1,3})", SplitBehavior::kIsolated, false);
 #ifndef LATHE_DATASETS_TOKENIZERS_REGEX_SPLITTER_H_
 #define LATHE_DATASETS_TOKENIZERS_REGEX_SPLITTER_H_
 

@@ -5,7 +5,7 @@
 // for PCRE2 10.42; what the two would read differently, or only one knows, is refused.
 //
 // Example:
-//   ASSIGN_OR_RETURN(std::string pattern, TranslateRegex(R"(\s+(?!\S)|\p{L}+)"));
+//   ABSL_ASSIGN_OR_RETURN(std::string pattern, TranslateRegex(R"(\s+(?!\S)|\p{L}+)"));
 #ifndef LATHE_DATASETS_TOKENIZERS_REGEX_TRANSLATOR_H_
 #define LATHE_DATASETS_TOKENIZERS_REGEX_TRANSLATOR_H_
 

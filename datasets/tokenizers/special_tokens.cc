@@ -98,6 +98,22 @@ absl::Status ParseMaxLength(const nlohmann::json& config, SpecialTokens* result)
   return absl::OkStatus();
 }
 
+// As transformers 5 chooses: a model of type qwen2 always has Qwen2Tokenizer, otherwise
+// tokenizer_class counts.
+absl::StatusOr<bool> IsQwen2(const nlohmann::json& tokenizer_config, const std::string& directory) {
+  ABSL_ASSIGN_OR_RETURN(const nlohmann::json model_config, ReadIfThere(directory + "/config.json"));
+  if (FieldOrNull(model_config, "model_type") == "qwen2") return true;
+  const nlohmann::json& name = FieldOrNull(tokenizer_config, "tokenizer_class");
+  return name == "Qwen2Tokenizer" || name == "Qwen2TokenizerFast";
+}
+
+// What transformers' class names when the files do not.
+void AddQwen2Names(nlohmann::json* config) {
+  for (const char* name : {"unk_token", "eos_token", "pad_token"}) {
+    if (!config->contains(name)) (*config)[name] = "<|endoftext|>";
+  }
+}
+
 absl::Status WithFile(const std::string& path, const absl::Status& status) {
   return status.ok() ? status
                      : absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
@@ -130,7 +146,12 @@ absl::StatusOr<SpecialTokens> ReadSpecialTokens(const std::string& directory) {
     ABSL_RETURN_IF_ERROR(WithFile(map_path, ParseNames(map, &unused)));
     config.update(map);
   }
+  ABSL_ASSIGN_OR_RETURN(result.is_qwen2, IsQwen2(config, directory));
+  if (result.is_qwen2) AddQwen2Names(&config);
   ABSL_RETURN_IF_ERROR(WithFile(config_path, ParseNames(config, &result)));
+  absl::StatusOr<bool> prefix = BoolField(config, "", "add_prefix_space", false);
+  ABSL_RETURN_IF_ERROR(WithFile(config_path, prefix.status()));
+  result.add_prefix_space = *prefix;
   ABSL_RETURN_IF_ERROR(WithFile(config_path, ParseMaxLength(config, &result)));
   return result;
 }

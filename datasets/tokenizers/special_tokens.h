@@ -26,10 +26,15 @@ struct SpecialTokens {
   std::vector<AddedToken> named;
 
   std::optional<int64_t> model_max_length;  // none: no limit is given
+
+  // Whether transformers opens the directory with its class Qwen2Tokenizer, which takes only
+  // vocabulary, merges, added tokens and post-processor from tokenizer.json (qwen2_tokenizer.h).
+  bool is_qwen2 = false;
+  bool add_prefix_space = false;
 };
 
-// Reads the two files of `directory`; either may be missing.
-// Errors: InvalidArgument with file and field.
+// Reads the two files of `directory`, and of a model's config.json there the model_type; any of
+// them may be missing. Errors: InvalidArgument with file and field.
 absl::StatusOr<SpecialTokens> ReadSpecialTokens(const std::string& directory);
 
 // An added token of tokenizer.json or tokenizer_config.json. `path` names it in errors.

@@ -9,8 +9,10 @@
 #include "absl/status/status_macros.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "lathe/base/logging.h"
 #include "lathe/datasets/tokenizers/byte_level.h"
 #include "lathe/datasets/tokenizers/json_fields.h"
+#include "lathe/datasets/tokenizers/qwen2_tokenizer.h"
 #include "lathe/datasets/tokenizers/special_tokens.h"
 #include "lathe/datasets/tokenizers/text_encoder.h"
 #include "lathe/datasets/tokenizers/tokenizer_json.h"
@@ -139,8 +141,13 @@ absl::Status AddTokens(const nlohmann::json& file, const SpecialTokens& special_
 absl::StatusOr<std::unique_ptr<TextEncoder>> MakeEncoder(TokenizerJson& file,
                                                          const SpecialTokens& special_tokens,
                                                          Vocabulary* vocabulary) {
+  ABSL_ASSIGN_OR_RETURN(const nlohmann::json* model, ObjectField(file.fields, "", "model"));
+  if (special_tokens.is_qwen2 && PutQwen2Parts(special_tokens.add_prefix_space, &file.fields)) {
+    LOG(WARNING) << "The tokenizer's folder is of a Qwen2 model, for which transformers replaces "
+                    "normalizer and "
+                    "pre-tokenizer of tokenizer.json by Qwen2's; done here too";
+  }
   const nlohmann::json& fields = file.fields;
-  ABSL_ASSIGN_OR_RETURN(const nlohmann::json* model, ObjectField(fields, "", "model"));
   ABSL_RETURN_IF_ERROR(CheckModel(*model));
   if (file.vocab.empty()) {
     return absl::InvalidArgumentError(

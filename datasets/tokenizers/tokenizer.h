@@ -5,11 +5,15 @@
 // SmolLM2, StarCoder and DeepSeek use; every other kind is refused by the name of the field. Ids
 // are equal to those of tokenizers 0.23.
 //
+// Beside the config.json of a Qwen2 model, or with tokenizer_class Qwen2Tokenizer, normalizer and
+// pre-tokenizer are Qwen2's whatever tokenizer.json says, as in transformers 5; a warning tells
+// when that makes a difference.
+//
 // Example:
-//   ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer, Tokenizer::Load("models/qwen2"));
-//   ASSIGN_OR_RETURN(std::vector<int32_t> ids, tokenizer->Encode("Hello, world",
-//   /*add_special_tokens=*/true)); std::string text = tokenizer->Decode(ids,
-//   /*skip_special_tokens=*/true);
+//   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::Load("models/qwen2");
+//   if (!tokenizer.ok()) return tokenizer.status();
+//   bool add_special_tokens = true;
+//   absl::StatusOr<std::vector<int32_t>> ids = (*tokenizer)->Encode("Hello", add_special_tokens);
 //
 // Immutable after Load: any number of threads may use one tokenizer at once.
 #ifndef LATHE_DATASETS_TOKENIZERS_TOKENIZER_H_

@@ -98,7 +98,8 @@ Case Variant(const char* name) {
 INSTANTIATE_TEST_SUITE_P(Synthetic, TokenizerGoldenTest,
                          testing::Values(Variant("gpt2"), Variant("qwen2"), Variant("llama3"),
                                          Variant("smollm2"), Variant("deepseek"), Variant("qwen35"),
-                                         Variant("o200k"), Variant("odd"), Variant("splits")),
+                                         Variant("o200k"), Variant("odd"), Variant("splits"),
+                                         Variant("smollm2_in_qwen2")),
                          [](const auto& info) { return std::string(info.param.name); });
 
 INSTANTIATE_TEST_SUITE_P(Real, TokenizerGoldenTest,

@@ -154,6 +154,19 @@ TEST_F(TokenizerTest, HugeFiles) {
   EXPECT_EQ(Tokenizer::Load(folder_).status().code(), absl::StatusCode::kResourceExhausted);
 }
 
+TEST_F(TokenizerTest, HugeParts) {
+  json digits = json::array();
+  for (int i = 0; i < 100'000; ++i) digits.push_back({{"type", "Digits"}});
+  digits.push_back({{"type", "ByteLevel"}});
+  ExpectRefused("/pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", digits}},
+                "pre_tokenizer has 10000");
+  ExpectRefused("/added_tokens/0/content", std::string(5000, 'x'), "has 5000 bytes");
+  json tokens = json::array();
+  for (int i = 0; i < 10'000; ++i)
+    tokens.push_back({{"content", std::string(1000, 'x') + std::to_string(i)}});
+  ExpectRefused("/added_tokens", tokens, "all together have");
+}
+
 TEST_F(TokenizerTest, BrokenVocabulary) {
   ExpectRefused("/model/vocab", json::object(), "model.vocab is missing or empty");
   ExpectRefused("/model/vocab/c", 1, "model.vocab: id 1 is given to two tokens, \"b\" and \"c\"");

@@ -2,7 +2,7 @@
 //
 // Example:
 //   Vocabulary vocabulary;
-//   RETURN_IF_ERROR(vocabulary.Add("hello", 5));
+//   ABSL_RETURN_IF_ERROR(vocabulary.Add("hello", 5));
 //   vocabulary.Find("hello");  // 5
 //
 // Not changed after a tokenizer is loaded; const functions may be called from any thread.

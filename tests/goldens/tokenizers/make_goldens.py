@@ -1,6 +1,6 @@
 """Makes the tokenizers of this folder and the ids that Hugging Face's tokenizers gives with them.
 
-Each tokenizer is a small byte-level BPE, trained on texts.py and this folder's scripts, with the normalizer,
+Each tokenizer is a small byte-level BPE, trained on texts.py, with the normalizer,
 pre-tokenizer, added tokens and post-processor of a well-known family, or with odd ones.
 
 Example (tokenizers 0.23.3, transformers 5.17.0):
@@ -9,10 +9,11 @@ Example (tokenizers 0.23.3, transformers 5.17.0):
 """
 import json
 import os
+import shutil
 import sys
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from texts import TEXTS
 
@@ -76,7 +77,7 @@ VARIANTS = {
 
 def training_text():
     lines = list(TEXTS)
-    for name in ("make_goldens.py", "texts.py", "make_unicode_classes.py"):
+    for name in ("texts.py", "make_unicode_classes.py"):
         with open(os.path.join(HERE, name), encoding="utf-8") as f:
             lines += f.read().splitlines(keepends=True)
     return lines
@@ -146,6 +147,13 @@ def main():
         write_json(os.path.join(folder, "tokenizer.json"), raw)
         write_json(os.path.join(folder, "tokenizer_config.json"), config, indent=2)
         write_json(os.path.join(folder, "expected.json"), expected(PreTrainedTokenizerFast.from_pretrained(folder)))
+    # What transformers makes of another tokenizer beside a Qwen2 model.
+    folder = os.path.join(HERE, "smollm2_in_qwen2")
+    os.makedirs(folder, exist_ok=True)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(os.path.join(HERE, "smollm2", name), folder)
+    write_json(os.path.join(folder, "config.json"), {"model_type": "qwen2"}, indent=2)
+    write_json(os.path.join(folder, "expected.json"), expected(AutoTokenizer.from_pretrained(folder)))
 
 
 if __name__ == "__main__":
