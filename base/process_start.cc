@@ -18,7 +18,8 @@ double BootSeconds() {
 
 const double load_seconds = BootSeconds();
 
-// Field 22 of /proc/self/stat, in ticks since boot; the second field may hold spaces, so count from its closing bracket.
+// Field 22 of /proc/self/stat, in ticks since boot; the second field may hold spaces, so count from
+// its closing bracket.
 double StartSeconds() {
   std::ifstream file("/proc/self/stat");
   std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());

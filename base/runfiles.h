@@ -7,9 +7,10 @@
 
 namespace lathe {
 
-// The absolute path of runfile `path` ("lathe/launchers/configs/…": workspace first), looked for in RUNFILES_DIR,
-// TEST_SRCDIR, ARGV0.runfiles beside the program, and above the working directory (`bazel run` starts there).
-// If it is nowhere, `path` itself: opening it then gives the error. Reads environment and file system only.
+// The absolute path of runfile `path` ("lathe/launchers/configs/…": workspace first), looked for in
+// RUNFILES_DIR, TEST_SRCDIR, ARGV0.runfiles beside the program, and above the working directory
+// (`bazel run` starts there). If it is nowhere, `path` itself: opening it then gives the error.
+// Reads environment and file system only.
 std::string RunfilePath(const std::string& argv0, std::string_view path);
 
 }  // namespace lathe

@@ -36,7 +36,9 @@ TEST(AtomicDirectoryTest, AppearsCompleteOnCommit) {
 
 TEST(AtomicDirectoryTest, WithoutCommitNothingStays) {
   const std::string parent = FreshFolder();
-  { (*AtomicDirectory::Create(parent, "checkpoint-1"))->WriteFile("state.json", "{}"); }
+  {
+    (*AtomicDirectory::Create(parent, "checkpoint-1"))->WriteFile("state.json", "{}");
+  }
   EXPECT_EQ(*ListDirectory(parent), Names{});
 }
 

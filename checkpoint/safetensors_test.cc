@@ -140,23 +140,14 @@ std::string TensorEntry(int i, std::string_view fields) {
 }
 const LargeHeader kLargeHeaders[] = {
     {"deep arrays", [] { return Filled("{\"a\":", '[', ""); }, false},
-    {"deep objects",
-     [] {
-       return Repeated(
-           "{", [](int) { return "\"a\":{"; }, "");
-     },
-     false},
+    {"deep objects", [] { return Repeated("{", [](int) { return "\"a\":{"; }, ""); }, false},
     {"line feeds", [] { return Filled("{", '\n', "x}"); }, false},
     {"spaces", [] { return Filled("{", ' ', "\"a\" 1}"); }, false},
     {"one string", [] { return Filled("{\"", 'x', "\":1}"); }, false},
     {"escapes", [] { return Filled("{\"a", '\\', "\":1}"); }, false},
     {"one number", [] { return Filled("{\"a\":", '1', "}"); }, false},
     {"one word", [] { return Filled("{\"a\":t", 't', "}"); }, false},
-    {"one shape",
-     [] {
-       return Repeated(
-           "{\"a\":{\"shape\":[1", [](int) { return ",1"; }, "]}}");
-     },
+    {"one shape", [] { return Repeated("{\"a\":{\"shape\":[1", [](int) { return ",1"; }, "]}}"); },
      false},
     {"metadata",
      [] {

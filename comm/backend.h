@@ -1,5 +1,6 @@
-// Backend: the few data movements that a transport (Gloo, NCCL) supplies to Communicator. Blocking; all tensors
-// are contiguous, and on a CPU transport they are bytes. Implementations throw std::exception on failure.
+// Backend: the few data movements that a transport (Gloo, NCCL) supplies to Communicator. Blocking;
+// all tensors are contiguous, and on a CPU transport they are bytes. Implementations throw
+// std::exception on failure.
 #ifndef LATHE_COMM_BACKEND_H_
 #define LATHE_COMM_BACKEND_H_
 
@@ -9,7 +10,8 @@
 
 namespace lathe {
 
-// One half of a point-to-point exchange: `tensor` travels to or comes from `peer` (a rank within the group).
+// One half of a point-to-point exchange: `tensor` travels to or comes from `peer` (a rank within
+// the group).
 struct Transfer {
   at::Tensor tensor;
   int peer = 0;
@@ -24,7 +26,8 @@ class Backend {
   // Piece j of `in` goes to rank j; piece j of `out` comes from rank j; `size` equal pieces.
   virtual void AllToAll(const at::Tensor& in, at::Tensor& out) = 0;
   virtual void Broadcast(at::Tensor& tensor, int root) = 0;
-  // Posts every transfer, then waits for all of them. Between two ranks, transfers match in list order.
+  // Posts every transfer, then waits for all of them. Between two ranks, transfers match in list
+  // order.
   virtual void Exchange(std::vector<Transfer>& sends, std::vector<Transfer>& receives) = 0;
   virtual void Barrier() = 0;
 };

@@ -25,8 +25,8 @@ std::string Describe(const std::string& group, const std::string& op, int rank, 
                      const std::string& detail) {
   // The transport's message may hold a stack trace: its first line says what happened.
   return absl::StrCat("rank ", rank, ": ", op, " in group '", group, "'",
-                      step >= 0 ? absl::StrCat(" at step ", step) : "", " failed: ",
-                      detail.substr(0, detail.find('\n')));
+                      step >= 0 ? absl::StrCat(" at step ", step) : "",
+                      " failed: ", detail.substr(0, detail.find('\n')));
 }
 
 // Half types are summed in fp32 and rounded once.
@@ -34,7 +34,8 @@ at::ScalarType SumType(at::ScalarType type) {
   return type == at::kHalf || type == at::kBFloat16 ? at::kFloat : type;
 }
 
-// stacked: [size, n]. Reduces over ranks, in rank order for sums, so that every layout adds in the same order.
+// stacked: [size, n]. Reduces over ranks, in rank order for sums, so that every layout adds in the
+// same order.
 at::Tensor ReduceStacked(const at::Tensor& stacked, ReduceOp op) {
   if (op == ReduceOp::kMax) return stacked.amax(0);
   if (op == ReduceOp::kMin) return stacked.amin(0);

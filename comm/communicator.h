@@ -1,4 +1,5 @@
-// Communicator: collectives over one group of ranks (a row of the ProcessMesh along one or more axes).
+// Communicator: collectives over one group of ranks (a row of the ProcessMesh along one or more
+// axes).
 //
 //   const Communicator& dp = context.Group({"dp"});
 //   dp.AllReduce(loss);                              // in place; the same bits on every rank
@@ -6,13 +7,14 @@
 //   pending.Wait();                                  // rethrows what went wrong there
 //
 // A group of size 1 is the identity: every call returns at once, so callers never ask for the size.
-// Sums are local sums in rank order after an all-to-all, in max(dtype, fp32), rounded once: deterministic, equal
-// on all ranks, and half the traffic of Gloo's own reduce_scatter. All-reduce is that plus an all-gather.
+// Sums are local sums in rank order after an all-to-all, in max(dtype, fp32), rounded once:
+// deterministic, equal on all ranks, and half the traffic of Gloo's own reduce_scatter. All-reduce
+// is that plus an all-gather.
 //
-// Order rule: all ranks of a group make the same calls in the same order. Asynchronous calls run in call order on one
-// thread; a blocking call first waits for them.
-// Thread rule: one rank calls a communicator from one thread at a time.
-// Errors: every collective throws CollectiveError (they run inside backward, where a Status cannot travel).
+// Order rule: all ranks of a group make the same calls in the same order. Asynchronous calls run in
+// call order on one thread; a blocking call first waits for them. Thread rule: one rank calls a
+// communicator from one thread at a time. Errors: every collective throws CollectiveError (they run
+// inside backward, where a Status cannot travel).
 #ifndef LATHE_COMM_COMMUNICATOR_H_
 #define LATHE_COMM_COMMUNICATOR_H_
 
@@ -33,7 +35,8 @@ namespace lathe {
 class CollectiveError : public std::runtime_error {
  public:
   // `detail` is the transport's own message.
-  CollectiveError(std::string group, std::string op, int rank, int64_t step, const std::string& detail);
+  CollectiveError(std::string group, std::string op, int rank, int64_t step,
+                  const std::string& detail);
   const std::string& group() const { return group_; }
   const std::string& op() const { return op_; }
   int rank() const { return rank_; }      // global rank that saw the failure
@@ -64,8 +67,10 @@ class Communicator {
  public:
   // A group of one.
   Communicator();
-  // `name` appears in errors and logs ("dp", "tp"); `ranks` are the global ranks, this one being ranks[rank].
-  Communicator(std::string name, std::vector<int> ranks, int rank, std::unique_ptr<Backend> backend);
+  // `name` appears in errors and logs ("dp", "tp"); `ranks` are the global ranks, this one being
+  // ranks[rank].
+  Communicator(std::string name, std::vector<int> ranks, int rank,
+               std::unique_ptr<Backend> backend);
   ~Communicator();
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
@@ -79,7 +84,8 @@ class Communicator {
   void AllReduce(at::Tensor tensor, ReduceOp op = ReduceOp::kSum) const;
   PendingCollective AllReduceAsync(at::Tensor tensor, ReduceOp op = ReduceOp::kSum) const;
 
-  // Returns [size, ...shape of `in`]: entry j is rank j's tensor. All ranks give the same shape and dtype.
+  // Returns [size, ...shape of `in`]: entry j is rank j's tensor. All ranks give the same shape and
+  // dtype.
   at::Tensor AllGather(const at::Tensor& in) const;
 
   // `in`: [size * n, ...]. Returns [n, ...]: this rank's slice of the sum.
@@ -91,7 +97,8 @@ class Communicator {
   // tensor ← root's tensor (`root` within the group), in place, contiguous.
   void Broadcast(at::Tensor tensor, int root) const;
 
-  // Posts all sends and receives together and waits; tensors contiguous. Two ranks' lists match in order.
+  // Posts all sends and receives together and waits; tensors contiguous. Two ranks' lists match in
+  // order.
   void Exchange(std::vector<Transfer> sends, std::vector<Transfer> receives) const;
 
   void Barrier() const;

@@ -12,10 +12,11 @@ using Get = std::function<const char*(const char*)>;
 
 absl::Status ReadInt(const Get& get, const char* name, int min, int max, int* value) {
   const char* text = get(name);
-  if (text == nullptr) return absl::InvalidArgumentError(absl::StrCat("environment: ", name, " is missing"));
+  if (text == nullptr)
+    return absl::InvalidArgumentError(absl::StrCat("environment: ", name, " is missing"));
   if (!absl::SimpleAtoi(text, value) || *value < min || *value > max) {
-    return absl::InvalidArgumentError(absl::StrCat("environment: ", name, " is '", text, "'; expected a number from ",
-                                                   min, " to ", max));
+    return absl::InvalidArgumentError(absl::StrCat("environment: ", name, " is '", text,
+                                                   "'; expected a number from ", min, " to ", max));
   }
   return absl::OkStatus();
 }
@@ -28,7 +29,8 @@ struct Names {
   const char* local_world_size;
 };
 
-// Slurm before Open MPI: srun may start an MPI program. torchrun before both: it may run inside their job.
+// Slurm before Open MPI: srun may start an MPI program. torchrun before both: it may run inside
+// their job.
 constexpr Names kLaunchers[] = {
     {"torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"},
     {"open_mpi", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
@@ -49,11 +51,13 @@ absl::StatusOr<LaunchEnvironment> ReadLaunchEnvironment(const Get& get) {
     ABSL_RETURN_IF_ERROR(ReadInt(get, names.rank, 0, kMaxRanks, &env.rank));
     if (env.rank >= env.world_size) {
       return absl::InvalidArgumentError(absl::StrCat("environment: ", names.rank, " is ", env.rank,
-                                                     "; it must be below ", names.world_size, ", ", env.world_size));
+                                                     "; it must be below ", names.world_size, ", ",
+                                                     env.world_size));
     }
     env.local_world_size = env.world_size;
     if (get(names.local_world_size) != nullptr) {
-      ABSL_RETURN_IF_ERROR(ReadInt(get, names.local_world_size, 1, kMaxRanks, &env.local_world_size));
+      ABSL_RETURN_IF_ERROR(
+          ReadInt(get, names.local_world_size, 1, kMaxRanks, &env.local_world_size));
     }
     env.local_rank = env.rank % env.local_world_size;
     if (get(names.local_rank) != nullptr) {
@@ -68,7 +72,8 @@ absl::StatusOr<LaunchEnvironment> ReadLaunchEnvironment(const Get& get) {
     env.master_address = get("MASTER_ADDR");
   } else if (env.local_world_size < env.world_size) {
     return absl::InvalidArgumentError(
-        "environment: MASTER_ADDR is missing; with ranks on several machines it names the one with rank 0");
+        "environment: MASTER_ADDR is missing; with ranks on several machines it names the one with "
+        "rank 0");
   }
   return env;
 }

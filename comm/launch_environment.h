@@ -1,4 +1,5 @@
-// Which rank this process is, from the environment that a launcher sets: torchrun (and our own launcher), Slurm, Open MPI.
+// Which rank this process is, from the environment that a launcher sets: torchrun (and our own
+// launcher), Slurm, Open MPI.
 #ifndef LATHE_COMM_LAUNCH_ENVIRONMENT_H_
 #define LATHE_COMM_LAUNCH_ENVIRONMENT_H_
 
@@ -12,7 +13,7 @@ namespace lathe {
 struct LaunchEnvironment {
   int rank = 0;
   int world_size = 1;
-  int local_rank = 0;        // among the ranks of this machine
+  int local_rank = 0;  // among the ranks of this machine
   int local_world_size = 1;
   std::string master_address = "127.0.0.1";
   int master_port = 29500;
@@ -21,11 +22,14 @@ struct LaunchEnvironment {
 
 // `get` returns a variable's value or null: std::getenv in programs, a table in tests.
 //   torchrun  RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT
-//   Slurm     SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID, SLURM_NTASKS_PER_NODE; more than one node needs MASTER_ADDR
-//   Open MPI  OMPI_COMM_WORLD_RANK, _SIZE, _LOCAL_RANK, _LOCAL_SIZE; more than one node needs MASTER_ADDR
+//   Slurm     SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID, SLURM_NTASKS_PER_NODE; more than one node
+//   needs MASTER_ADDR Open MPI  OMPI_COMM_WORLD_RANK, _SIZE, _LOCAL_RANK, _LOCAL_SIZE; more than
+//   one node needs MASTER_ADDR
 // MASTER_ADDR and MASTER_PORT count under each of them.
-// Errors: InvalidArgument naming the variable that is missing or is no number, or a rank outside the world.
-absl::StatusOr<LaunchEnvironment> ReadLaunchEnvironment(const std::function<const char*(const char*)>& get);
+// Errors: InvalidArgument naming the variable that is missing or is no number, or a rank outside
+// the world.
+absl::StatusOr<LaunchEnvironment> ReadLaunchEnvironment(
+    const std::function<const char*(const char*)>& get);
 
 }  // namespace lathe
 

@@ -22,8 +22,13 @@ TEST(LaunchEnvironmentTest, NoLauncherIsOneRank) {
 }
 
 TEST(LaunchEnvironmentTest, UnderstandsEachLauncher) {
-  const auto torchrun = Read({{"RANK", "5"}, {"WORLD_SIZE", "8"}, {"LOCAL_RANK", "1"}, {"LOCAL_WORLD_SIZE", "4"},
-                              {"MASTER_ADDR", "node0"}, {"MASTER_PORT", "1234"}, {"SLURM_PROCID", "0"},
+  const auto torchrun = Read({{"RANK", "5"},
+                              {"WORLD_SIZE", "8"},
+                              {"LOCAL_RANK", "1"},
+                              {"LOCAL_WORLD_SIZE", "4"},
+                              {"MASTER_ADDR", "node0"},
+                              {"MASTER_PORT", "1234"},
+                              {"SLURM_PROCID", "0"},
                               {"SLURM_NTASKS", "1"}});
   ASSERT_TRUE(torchrun.ok()) << torchrun.status();
   EXPECT_EQ(torchrun->launcher, "torchrun");
@@ -38,8 +43,10 @@ TEST(LaunchEnvironmentTest, UnderstandsEachLauncher) {
   EXPECT_EQ(slurm->world_size, 2);
   EXPECT_EQ(slurm->local_rank, 1);
 
-  const auto mpi = Read({{"OMPI_COMM_WORLD_RANK", "2"}, {"OMPI_COMM_WORLD_SIZE", "4"},
-                         {"OMPI_COMM_WORLD_LOCAL_RANK", "2"}, {"OMPI_COMM_WORLD_LOCAL_SIZE", "4"}});
+  const auto mpi = Read({{"OMPI_COMM_WORLD_RANK", "2"},
+                         {"OMPI_COMM_WORLD_SIZE", "4"},
+                         {"OMPI_COMM_WORLD_LOCAL_RANK", "2"},
+                         {"OMPI_COMM_WORLD_LOCAL_SIZE", "4"}});
   ASSERT_TRUE(mpi.ok()) << mpi.status();
   EXPECT_EQ(mpi->launcher, "open_mpi");
   EXPECT_EQ(mpi->rank, 2);
@@ -50,7 +57,10 @@ TEST(LaunchEnvironmentTest, NamesWhatIsWrong) {
             "environment: RANK is 'x'; expected a number from 0 to 1048576");
   EXPECT_EQ(Read({{"RANK", "2"}, {"WORLD_SIZE", "2"}}).status().message(),
             "environment: RANK is 2; it must be below WORLD_SIZE, 2");
-  EXPECT_NE(Read({{"RANK", "2"}, {"WORLD_SIZE", "4"}, {"LOCAL_WORLD_SIZE", "2"}}).status().message().find("MASTER_ADDR"),
+  EXPECT_NE(Read({{"RANK", "2"}, {"WORLD_SIZE", "4"}, {"LOCAL_WORLD_SIZE", "2"}})
+                .status()
+                .message()
+                .find("MASTER_ADDR"),
             std::string::npos);
   EXPECT_FALSE(Read({{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"MASTER_PORT", "99999"}}).ok());
 }

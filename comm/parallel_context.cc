@@ -35,7 +35,8 @@ absl::StatusOr<std::unique_ptr<ParallelContext>> ParallelContext::Create(
   }
   std::unique_ptr<ParallelContext> context(new ParallelContext(std::move(mesh), rank, device));
 
-  // Every subset of the axes, in one order on all ranks; with two or three axes that is at most seven groups.
+  // Every subset of the axes, in one order on all ranks; with two or three axes that is at most
+  // seven groups.
   std::vector<std::string> wide;
   for (const ProcessMesh::Axis& axis : context->mesh_.axes()) {
     if (axis.size > 1) wide.push_back(axis.name);
@@ -46,19 +47,22 @@ absl::StatusOr<std::unique_ptr<ParallelContext>> ParallelContext::Create(
       if (subset >> i & 1) axes.push_back(wide[i]);
     }
     const std::vector<int> ranks = context->mesh_.GroupOf(rank, axes);
-    const int position = static_cast<int>(std::find(ranks.begin(), ranks.end(), rank) - ranks.begin());
+    const int position =
+        static_cast<int>(std::find(ranks.begin(), ranks.end(), rank) - ranks.begin());
     const std::string key = context->Key(axes);
-    // Sibling groups along the same axes need different names at the rendezvous; the lowest rank tells them apart.
+    // Sibling groups along the same axes need different names at the rendezvous; the lowest rank
+    // tells them apart.
     const std::string unique = absl::StrCat(key, "/", ranks.front());
     try {
-      context->groups_[key] = std::make_unique<Communicator>(key, ranks, position,
-                                                             factory(unique, ranks, position));
+      context->groups_[key] =
+          std::make_unique<Communicator>(key, ranks, position, factory(unique, ranks, position));
     } catch (const c10::Error& e) {
-      return absl::UnavailableError(absl::StrCat("rank ", rank, " cannot join group '", key, "' of ",
-                                                 ranks.size(), " ranks: ", e.what_without_backtrace()));
+      return absl::UnavailableError(absl::StrCat("rank ", rank, " cannot join group '", key,
+                                                 "' of ", ranks.size(),
+                                                 " ranks: ", e.what_without_backtrace()));
     } catch (const std::exception& e) {
-      return absl::UnavailableError(absl::StrCat("rank ", rank, " cannot join group '", key, "' of ",
-                                                 ranks.size(), " ranks: ", e.what()));
+      return absl::UnavailableError(absl::StrCat("rank ", rank, " cannot join group '", key,
+                                                 "' of ", ranks.size(), " ranks: ", e.what()));
     }
   }
   return context;

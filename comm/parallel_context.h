@@ -1,12 +1,13 @@
-// ParallelContext: the mesh, this process's place in it, the groups and the device. Built once per rank by the
-// composition root (or by RunThreadRanks in tests) and passed by reference; there is no global rank or group.
+// ParallelContext: the mesh, this process's place in it, the groups and the device. Built once per
+// rank by the composition root (or by RunThreadRanks in tests) and passed by reference; there is no
+// global rank or group.
 //
 //   auto context = ParallelContext::SingleProcess();
 //   auto context = ParallelContext::Create(mesh, rank, ConnectGloo(store, timeout), at::kCPU);
 //   context->Group({"tp"}).AllReduce(x);
 //
-// Group creation is collective: all ranks create the same groups in the same order, in Create; Group() only looks up.
-// Thread rule: used by one rank's threads; see Communicator.
+// Group creation is collective: all ranks create the same groups in the same order, in Create;
+// Group() only looks up. Thread rule: used by one rank's threads; see Communicator.
 #ifndef LATHE_COMM_PARALLEL_CONTEXT_H_
 #define LATHE_COMM_PARALLEL_CONTEXT_H_
 
@@ -23,8 +24,8 @@
 
 namespace lathe {
 
-// Makes the transport of one group: its unique name, the global ranks in it and this rank's position among them.
-// Throws std::exception when peers cannot be reached.
+// Makes the transport of one group: its unique name, the global ranks in it and this rank's
+// position among them. Throws std::exception when peers cannot be reached.
 using BackendFactory = std::function<std::unique_ptr<Backend>(
     const std::string& group, const std::vector<int>& ranks, int rank)>;
 
@@ -32,8 +33,9 @@ class ParallelContext {
  public:
   static std::unique_ptr<ParallelContext> SingleProcess(c10::Device device = c10::kCPU);
 
-  // Connects this rank with its peers: one group per axis of the mesh, one for each pair of axes, and the world.
-  // Errors: InvalidArgument if `rank` is outside the mesh; Unavailable if a peer cannot be reached in time.
+  // Connects this rank with its peers: one group per axis of the mesh, one for each pair of axes,
+  // and the world. Errors: InvalidArgument if `rank` is outside the mesh; Unavailable if a peer
+  // cannot be reached in time.
   static absl::StatusOr<std::unique_ptr<ParallelContext>> Create(ProcessMesh mesh, int rank,
                                                                  const BackendFactory& factory,
                                                                  c10::Device device);
@@ -43,8 +45,8 @@ class ParallelContext {
   int world_size() const { return mesh_.world_size(); }
   c10::Device device() const { return device_; }
 
-  // This rank's group along `axes` (names of the mesh, any order). Axes of size 1 do not matter; if nothing else is
-  // left the group is the rank alone.
+  // This rank's group along `axes` (names of the mesh, any order). Axes of size 1 do not matter; if
+  // nothing else is left the group is the rank alone.
   const Communicator& Group(const std::vector<std::string>& axes) const;
   const Communicator& World() const;
 
@@ -59,7 +61,8 @@ class ParallelContext {
   int rank_;
   c10::Device device_;
   Communicator self_;
-  std::map<std::string, std::unique_ptr<Communicator>> groups_;  // by key: axes of size > 1 joined in mesh order
+  std::map<std::string, std::unique_ptr<Communicator>>
+      groups_;  // by key: axes of size > 1 joined in mesh order
 };
 
 }  // namespace lathe

@@ -4,8 +4,8 @@
 //   mesh->Coordinate(/*rank=*/5, "dp");             // 2: tp is the fastest axis
 //   mesh->GroupOf(/*rank=*/5, {"tp", "dp"});        // the 8 ranks of its pipeline stage, ascending
 //
-// The order is Megatron's default (tp fastest, then dp, then pp); further axes (cp, ep) join the list without
-// changing the others. An axis that is not listed has size 1. Immutable, thread-safe.
+// The order is Megatron's default (tp fastest, then dp, then pp); further axes (cp, ep) join the
+// list without changing the others. An axis that is not listed has size 1. Immutable, thread-safe.
 #ifndef LATHE_COMM_PROCESS_MESH_H_
 #define LATHE_COMM_PROCESS_MESH_H_
 
@@ -39,10 +39,12 @@ class ProcessMesh {
   // Size of an axis; 1 for an axis that the mesh does not name.
   int size(std::string_view axis) const;
 
-  // Position of `rank` (0 <= rank < world_size()) along `axis`; 0 for an axis that the mesh does not name.
+  // Position of `rank` (0 <= rank < world_size()) along `axis`; 0 for an axis that the mesh does
+  // not name.
   int Coordinate(int rank, std::string_view axis) const;
 
-  // The ranks that share all of `rank`'s coordinates except those along `axes`, ascending; always contains `rank`.
+  // The ranks that share all of `rank`'s coordinates except those along `axes`, ascending; always
+  // contains `rank`.
   std::vector<int> GroupOf(int rank, const std::vector<std::string>& axes) const;
 
  private:

@@ -27,7 +27,8 @@ namespace {
 volatile sig_atomic_t pending_signal = 0;
 void OnSignal(int signal) { pending_signal = signal; }
 
-// A port that is free now on loopback. Somebody could take it before rank 0 listens; that run then says so and ends.
+// A port that is free now on loopback. Somebody could take it before rank 0 listens; that run then
+// says so and ends.
 int FreePort() {
   const int fd = socket(AF_INET, SOCK_STREAM, 0);
   sockaddr_in address = {};
@@ -61,7 +62,8 @@ pid_t StartRank(char** argv, int rank, int num_ranks, int port, pid_t launcher) 
   const pid_t pid = fork();
   if (pid != 0) return pid;
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  // Its own process group: Ctrl-C reaches the launcher alone, which passes it on once. Twice would mean "at once".
+  // Its own process group: Ctrl-C reaches the launcher alone, which passes it on once. Twice would
+  // mean "at once".
   setpgid(0, 0);
   if (getppid() != launcher) _exit(127);  // the launcher died before the line above
   signal(SIGTERM, SIG_DFL);
@@ -78,14 +80,17 @@ void SignalAll(const std::vector<pid_t>& pids, int signal) {
   }
 }
 
-int ExitCode(int status) { return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status); }
+int ExitCode(int status) {
+  return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
 
 void ReportDeath(int rank, int status) {
   if (WIFSIGNALED(status)) {
-    std::fprintf(stderr, "rank %d was killed by signal %d (%s); ending the others\n", rank, WTERMSIG(status),
-                 strsignal(WTERMSIG(status)));
+    std::fprintf(stderr, "rank %d was killed by signal %d (%s); ending the others\n", rank,
+                 WTERMSIG(status), strsignal(WTERMSIG(status)));
   } else {
-    std::fprintf(stderr, "rank %d ended with exit code %d; ending the others\n", rank, WEXITSTATUS(status));
+    std::fprintf(stderr, "rank %d ended with exit code %d; ending the others\n", rank,
+                 WEXITSTATUS(status));
   }
 }
 
@@ -128,7 +133,8 @@ int Watch(std::vector<pid_t> pids) {
 
 bool IsRank() {
   const auto env = ReadLaunchEnvironment(std::getenv);
-  return !env.ok() || env->launcher != "none";  // a broken environment is reported by whoever reads it next
+  return !env.ok() ||
+         env->launcher != "none";  // a broken environment is reported by whoever reads it next
 }
 
 int LaunchLocalRanks(int, char** argv, int num_ranks) {

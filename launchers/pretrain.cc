@@ -1,12 +1,13 @@
 // bazel run //launchers:pretrain -- --config_name DIR --train_files a.jsonl ...
-// Pretrains a causal language model, from scratch or from a model folder. Without arguments: a small Qwen2 on Jane Austen.
+// Pretrains a causal language model, from scratch or from a model folder. Without arguments: a
+// small Qwen2 on Jane Austen.
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <string>
 
-#include "lathe/base/logging.h"
 #include "lathe/base/config/flags.h"
+#include "lathe/base/logging.h"
 #include "lathe/base/runfiles.h"
 #include "lathe/comm/launch_environment.h"
 #include "lathe/launchers/local_launcher.h"
@@ -27,7 +28,8 @@ void SetDemonstration(const std::string& argv0, lathe::RunConfig* config) {
   config->mutable_model()->set_config_name(bundled("lathe/launchers/configs/tiny_qwen2"));
   config->mutable_model()->set_tokenizer_name(bundled("lathe/third_party/smollm2/tokenizer"));
   config->mutable_data()->add_train_files(bundled("lathe/third_party/texts/austen/train.jsonl"));
-  config->mutable_data()->add_validation_files(bundled("lathe/third_party/texts/austen/validation.jsonl"));
+  config->mutable_data()->add_validation_files(
+      bundled("lathe/third_party/texts/austen/validation.jsonl"));
   config->mutable_data()->set_block_size(256);
   lathe::TrainingArguments* training = config->mutable_training();
   training->set_output_dir("pretrain_demo");
@@ -49,11 +51,13 @@ void SetDemonstration(const std::string& argv0, lathe::RunConfig* config) {
 int main(int argc, char** argv) {
   lathe::RunConfig config;
   if (argc == 1) SetDemonstration(argv[0], &config);
-  const auto flags = lathe::ParseFlags(
-      argc, argv,
-      {.summary = "Pretrains a causal language model. Without arguments: a small Qwen2 on Jane Austen's novels.",
-       .example = "bazel run //launchers:pretrain -- --config_name qwen-1.5b --train_files text.jsonl --output_dir out"},
-      &config);
+  const auto flags =
+      lathe::ParseFlags(argc, argv,
+                        {.summary = "Pretrains a causal language model. Without arguments: a small "
+                                    "Qwen2 on Jane Austen's novels.",
+                         .example = "bazel run //launchers:pretrain -- --config_name qwen-1.5b "
+                                    "--train_files text.jsonl --output_dir out"},
+                        &config);
   if (!flags.ok()) return Fail(flags.status().message());
   if (!flags->print.empty()) return std::fputs(flags->print.c_str(), stdout) < 0;
   if (config.parallel().nproc_per_node() > 1 && !lathe::IsRank()) {
@@ -63,7 +67,8 @@ int main(int argc, char** argv) {
   if (!environment.ok()) return Fail(environment.status().message());
   const auto level = lathe::ParseLogLevel(config.training().log_level());
   const auto replica = lathe::ParseLogLevel(config.training().log_level_replica());
-  lathe::InitLogging(argv[0], {.level = *level, .level_replica = *replica, .rank = environment->rank});
+  lathe::InitLogging(argv[0],
+                     {.level = *level, .level_replica = *replica, .rank = environment->rank});
   lathe::InstallStopHandlers();
   try {
     const absl::StatusOr<int> exit_code = lathe::RunPretrain(config, *environment);

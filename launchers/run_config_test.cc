@@ -131,7 +131,8 @@ TEST(RunConfigTest, KnowsEveryTrainingArgumentOfHuggingFaceWithItsDefault) {
       "output_dir",  // None, which __post_init__ makes trainer_output
   };
   const std::set<std::string> absent = {
-      "trackio_bucket_id", "trackio_static_space_id",  // accounts of one service
+      "trackio_bucket_id",
+      "trackio_static_space_id",  // accounts of one service
   };
   std::ifstream file("launchers/testdata/training_arguments.json");
   ASSERT_TRUE(file.is_open());

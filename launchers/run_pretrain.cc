@@ -36,7 +36,8 @@ struct Output {
   std::string resume_from;
 };
 
-absl::StatusOr<Output> PrepareOutput(const TrainingArguments& arguments, const ParallelContext& context) {
+absl::StatusOr<Output> PrepareOutput(const TrainingArguments& arguments,
+                                     const ParallelContext& context) {
   Output output;
   absl::Status status;
   if (context.rank() == 0) {
@@ -55,7 +56,8 @@ absl::StatusOr<Output> PrepareOutput(const TrainingArguments& arguments, const P
   return output;
 }
 
-LoaderOptions TrainLoader(const TrainingArguments& a, SamplingStrategy strategy, const Communicator& dp) {
+LoaderOptions TrainLoader(const TrainingArguments& a, SamplingStrategy strategy,
+                          const Communicator& dp) {
   return {.batch_size = a.per_device_train_batch_size(),
           .strategy = strategy,
           .seed = static_cast<uint64_t>(a.has_data_seed() ? a.data_seed() : a.seed()),
@@ -77,28 +79,33 @@ bool Reports(const TrainingArguments& a) {
   for (const std::string& target : targets) {
     if (target == "tensorboard") continue;
     LOG(INFO) << "For " << target << ": TensorBoard's files are written; import them with "
-              << (target == "swanlab" ? "'swanlab convert -t tensorboard --tb_logdir DIR'" : "'wandb sync DIR'");
+              << (target == "swanlab" ? "'swanlab convert -t tensorboard --tb_logdir DIR'"
+                                      : "'wandb sync DIR'");
   }
   return !targets.empty();
 }
 
 // The callbacks of this rank, in order.
-std::vector<std::unique_ptr<Callback>> BuildCallbacks(const RunConfig& config, const ParallelContext& context,
+std::vector<std::unique_ptr<Callback>> BuildCallbacks(const RunConfig& config,
+                                                      const ParallelContext& context,
                                                       const Stage& stage, double peak_flops) {
   const TrainingArguments& a = config.training();
   std::vector<std::unique_ptr<Callback>> callbacks;
   callbacks.push_back(std::make_unique<FlowCallback>(a));
   if (a.has_early_stopping_patience()) {
     callbacks.push_back(std::make_unique<EarlyStoppingCallback>(
-        a.early_stopping_patience(), a.early_stopping_threshold(), MetricForBestModel(a), GreaterIsBetter(a)));
+        a.early_stopping_patience(), a.early_stopping_threshold(), MetricForBestModel(a),
+        GreaterIsBetter(a)));
   }
   if (context.rank() != 0) return callbacks;
-  callbacks.push_back(std::make_unique<ConsoleCallback>(!a.disable_tqdm(),
-                                                        stage.FlopsPerToken(config.data().block_size()), peak_flops));
+  callbacks.push_back(std::make_unique<ConsoleCallback>(
+      !a.disable_tqdm(), stage.FlopsPerToken(config.data().block_size()), peak_flops));
   if (Reports(a)) {
     const std::string directory =
-        a.has_logging_dir() ? a.logging_dir() : absl::StrCat(a.output_dir(), "/runs/", TensorBoardRunName());
-    callbacks.push_back(std::make_unique<TensorBoardCallback>(directory, ConfigurationText(config)));
+        a.has_logging_dir() ? a.logging_dir()
+                            : absl::StrCat(a.output_dir(), "/runs/", TensorBoardRunName());
+    callbacks.push_back(
+        std::make_unique<TensorBoardCallback>(directory, ConfigurationText(config)));
   }
   return callbacks;
 }
@@ -110,9 +117,12 @@ std::string ResultText(const nlohmann::json& metrics) { return metrics.dump(4) +
 absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment& environment) {
   const TrainingArguments& a = config.training();
   ABSL_RETURN_IF_ERROR(CheckTrainingArguments(a));
-  ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<ParallelContext> context, BuildContext(config, environment));
-  LOG(WARNING) << "Process rank: " << context->rank() << ", device: cpu, n_gpu: 0, distributed training: "
-               << (context->world_size() > 1 ? "True" : "False") << ", 16-bits training: " << (a.bf16() ? "True" : "False");
+  ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<ParallelContext> context,
+                        BuildContext(config, environment));
+  LOG(WARNING) << "Process rank: " << context->rank()
+               << ", device: cpu, n_gpu: 0, distributed training: "
+               << (context->world_size() > 1 ? "True" : "False")
+               << ", 16-bits training: " << (a.bf16() ? "True" : "False");
   LOG(INFO) << "Training/evaluation parameters " << ConfigurationText(config);
   ABSL_ASSIGN_OR_RETURN(const Output output, PrepareOutput(a, *context));
 
@@ -120,11 +130,13 @@ absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment
   RecomputeRunner recompute(plain);
   BlockRunner& runner = a.gradient_checkpointing() ? static_cast<BlockRunner&>(recompute) : plain;
   ABSL_ASSIGN_OR_RETURN(const Model model, BuildModelFromArguments(config, *context, runner));
-  ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer, BuildTokenizer(config, model.stage->config()));
+  ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
+                        BuildTokenizer(config, model.stage->config()));
   ABSL_ASSIGN_OR_RETURN(const PretrainData data, BuildPretrainData(config, *tokenizer));
 
   const Communicator& dp = context->Group({"dp"});
-  ABSL_ASSIGN_OR_RETURN(const SamplingStrategy strategy, ParseSamplingStrategy(a.train_sampling_strategy()));
+  ABSL_ASSIGN_OR_RETURN(const SamplingStrategy strategy,
+                        ParseSamplingStrategy(a.train_sampling_strategy()));
   DataLoader train(*data.train, TrainLoader(a, strategy, dp));
   std::unique_ptr<DataLoader> eval;
   if (data.eval != nullptr) eval = std::make_unique<DataLoader>(*data.eval, EvalLoader(a, dp));
@@ -145,23 +157,33 @@ absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment
                           *context);
   ABSL_ASSIGN_OR_RETURN(FileContents model_files, ModelFolderFiles(config, model));
   model_files["run_config.json"] = ConfigurationText(config);
-  Checkpointer checkpointer(a.output_dir(), std::move(model_files), model.weights_dtype, a.save_total_limit(), optimizer,
-                            *context);
+  Checkpointer checkpointer(a.output_dir(), std::move(model_files), model.weights_dtype,
+                            a.save_total_limit(), optimizer, *context);
 
-  const double peak_flops = MeasureGemmPeak(a.bf16() ? at::kBFloat16 : model.weights_dtype) * context->world_size();
-  const std::vector<std::unique_ptr<Callback>> callbacks = BuildCallbacks(config, *context, *model.stage, peak_flops);
+  const double peak_flops =
+      MeasureGemmPeak(a.bf16() ? at::kBFloat16 : model.weights_dtype) * context->world_size();
+  const std::vector<std::unique_ptr<Callback>> callbacks =
+      BuildCallbacks(config, *context, *model.stage, peak_flops);
   CausalLmLoss loss;
-  TrainerParts parts{.stage = *model.stage, .loss = loss, .optimizer = optimizer, .schedule = schedule, .train = train,
-                     .eval = eval.get(), .checkpointer = checkpointer, .context = *context, .callbacks = {}};
+  TrainerParts parts{.stage = *model.stage,
+                     .loss = loss,
+                     .optimizer = optimizer,
+                     .schedule = schedule,
+                     .train = train,
+                     .eval = eval.get(),
+                     .checkpointer = checkpointer,
+                     .context = *context,
+                     .callbacks = {}};
   for (const auto& callback : callbacks) parts.callbacks.push_back(callback.get());
   LOG(INFO) << "Initializing Trainer";
   Trainer trainer(a, plan, std::move(parts));
 
-  LOG(INFO) << "Start training: " << data.train->size() << " blocks of " << config.data().block_size() << " tokens, "
-            << plan.max_steps << " updates";
+  LOG(INFO) << "Start training: " << data.train->size() << " blocks of "
+            << config.data().block_size() << " tokens, " << plan.max_steps << " updates";
   ABSL_ASSIGN_OR_RETURN(TrainResult result, trainer.Train(output.resume_from));
   if (result.stopped_by_signal) {
-    LOG(WARNING) << "Stopped by a signal; the run goes on from its checkpoint with the same command";
+    LOG(WARNING)
+        << "Stopped by a signal; the run goes on from its checkpoint with the same command";
     return kStoppedExitCode;
   }
   std::map<std::string, std::string> results;
@@ -169,8 +191,9 @@ absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment
     ABSL_ASSIGN_OR_RETURN(const nlohmann::json metrics, trainer.Evaluate());
     results["eval_results.json"] = ResultText(metrics);
   }
-  result.metrics["model_flops_utilization"] = result.metrics["tokens_per_second"].get<double>() *
-                                              model.stage->FlopsPerToken(config.data().block_size()) / peak_flops;
+  result.metrics["model_flops_utilization"] =
+      result.metrics["tokens_per_second"].get<double>() *
+      model.stage->FlopsPerToken(config.data().block_size()) / peak_flops;
   results["train_results.json"] = ResultText(result.metrics);
   results["trainer_state.json"] = trainer.state().ToJson();
   ABSL_RETURN_IF_ERROR(checkpointer.SaveModel(results));

@@ -1,4 +1,5 @@
-// The pretraining task: configuration in, trained model out. Reads like the data's way through the libraries.
+// The pretraining task: configuration in, trained model out. Reads like the data's way through the
+// libraries.
 #ifndef LATHE_LAUNCHERS_RUN_PRETRAIN_H_
 #define LATHE_LAUNCHERS_RUN_PRETRAIN_H_
 

@@ -46,14 +46,17 @@ std::string TokenizerFolder(const RunConfig& config, const std::string& model_fo
 }
 
 std::string ModelPath(const RunConfig& config) {
-  return config.model().has_config_name() ? config.model().config_name() : config.model().model_name_or_path();
+  return config.model().has_config_name() ? config.model().config_name()
+                                          : config.model().model_name_or_path();
 }
 
-absl::StatusOr<std::shared_ptr<const TokenStore>> Tokenize(const RunConfig& config, const Tokenizer& tokenizer,
+absl::StatusOr<std::shared_ptr<const TokenStore>> Tokenize(const RunConfig& config,
+                                                           const Tokenizer& tokenizer,
                                                            const std::vector<std::string>& files) {
   const DataArguments& data = config.data();
-  JsonlOptions options{.text_column = data.text_column_name(),
-                       .on_bad_record = data.on_bad_record() == "skip" ? OnBadRecord::kSkip : OnBadRecord::kFail};
+  JsonlOptions options{
+      .text_column = data.text_column_name(),
+      .on_bad_record = data.on_bad_record() == "skip" ? OnBadRecord::kSkip : OnBadRecord::kFail};
   ABSL_ASSIGN_OR_RETURN(const JsonlSource source, JsonlSource::Open(files, options));
   if (source.num_skipped() > 0) {
     LOG(WARNING) << source.num_skipped() << " bad lines were skipped (--on_bad_record skip)";
@@ -61,20 +64,25 @@ absl::StatusOr<std::shared_ptr<const TokenStore>> Tokenize(const RunConfig& conf
   const auto encode = [&](std::string_view text, std::vector<int32_t>* ids) {
     return tokenizer.EncodeAppend(text, /*add_special_tokens=*/true, ids);
   };
-  ABSL_ASSIGN_OR_RETURN(TokenStore store, TokenizeDocuments(source, encode,
-                                                            {.num_workers = data.preprocessing_num_workers(),
-                                                             .progress = nullptr}));
-  LOG(INFO) << "Tokenised " << store.num_documents() << " documents: " << store.num_tokens() << " tokens";
+  ABSL_ASSIGN_OR_RETURN(
+      TokenStore store,
+      TokenizeDocuments(source, encode,
+                        {.num_workers = data.preprocessing_num_workers(), .progress = nullptr}));
+  LOG(INFO) << "Tokenised " << store.num_documents() << " documents: " << store.num_tokens()
+            << " tokens";
   return std::make_shared<const TokenStore>(std::move(store));
 }
 
-absl::StatusOr<std::shared_ptr<const Dataset>> Group(const RunConfig& config, std::shared_ptr<const TokenStore> tokens,
-                                                     int64_t first, int64_t last, int64_t max_samples) {
-  ABSL_ASSIGN_OR_RETURN(std::shared_ptr<const Dataset> blocks,
-                        GroupTexts(std::move(tokens), {.block_size = config.data().block_size(),
-                                                       .num_shards = config.data().preprocessing_num_workers(),
-                                                       .first_document = first,
-                                                       .last_document = last}));
+absl::StatusOr<std::shared_ptr<const Dataset>> Group(const RunConfig& config,
+                                                     std::shared_ptr<const TokenStore> tokens,
+                                                     int64_t first, int64_t last,
+                                                     int64_t max_samples) {
+  ABSL_ASSIGN_OR_RETURN(
+      std::shared_ptr<const Dataset> blocks,
+      GroupTexts(std::move(tokens), {.block_size = config.data().block_size(),
+                                     .num_shards = config.data().preprocessing_num_workers(),
+                                     .first_document = first,
+                                     .last_document = last}));
   if (max_samples <= 0 || max_samples >= blocks->size()) return blocks;
   return std::make_shared<SliceDataset>(blocks, 0, max_samples);
 }
@@ -86,25 +94,27 @@ std::string ConfigurationText(const RunConfig& config) {
   return schema.ok() ? ToJson(*schema, config) : std::string(schema.status().message());
 }
 
-absl::StatusOr<std::unique_ptr<ParallelContext>> BuildContext(const RunConfig& config,
-                                                              const LaunchEnvironment& environment) {
+absl::StatusOr<std::unique_ptr<ParallelContext>> BuildContext(
+    const RunConfig& config, const LaunchEnvironment& environment) {
   if (environment.world_size == 1) return ParallelContext::SingleProcess();
   ABSL_ASSIGN_OR_RETURN(ProcessMesh mesh, ProcessMesh::Create({{"dp", environment.world_size}}));
   const std::chrono::milliseconds timeout = std::chrono::seconds(config.parallel().ddp_timeout());
   ABSL_ASSIGN_OR_RETURN(RendezvousStore store,
-                        OpenTcpStore(environment.master_address, environment.master_port, environment.world_size,
-                                     environment.rank == 0, timeout));
+                        OpenTcpStore(environment.master_address, environment.master_port,
+                                     environment.world_size, environment.rank == 0, timeout));
   const bool one_host = environment.local_world_size == environment.world_size;
   return ParallelContext::Create(std::move(mesh), environment.rank,
-                                 ConnectGloo(std::move(store), timeout, /*loopback=*/one_host), c10::kCPU);
+                                 ConnectGloo(std::move(store), timeout, /*loopback=*/one_host),
+                                 c10::kCPU);
 }
 
-absl::StatusOr<Model> BuildModelFromArguments(const RunConfig& config, const ParallelContext& context,
-                                              BlockRunner& runner) {
+absl::StatusOr<Model> BuildModelFromArguments(const RunConfig& config,
+                                              const ParallelContext& context, BlockRunner& runner) {
   const ModelArguments& arguments = config.model();
   const bool from_scratch = arguments.has_config_name();
   if (!from_scratch && !arguments.has_model_name_or_path()) {
-    return absl::InvalidArgumentError("--config_name and --model_name_or_path cannot both be empty");
+    return absl::InvalidArgumentError(
+        "--config_name and --model_name_or_path cannot both be empty");
   }
   const std::string path = ModelPath(config);
   LOG(WARNING) << (from_scratch ? "You are initializing a model from scratch"
@@ -114,10 +124,12 @@ absl::StatusOr<Model> BuildModelFromArguments(const RunConfig& config, const Par
   if (from_scratch) LOG(INFO) << "Model config: " << model_config.original.dump(2);
 
   std::string dtype = arguments.torch_dtype();
-  if (dtype == "auto") dtype = from_scratch || model_config.dtype.empty() ? "float32" : model_config.dtype;
+  if (dtype == "auto")
+    dtype = from_scratch || model_config.dtype.empty() ? "float32" : model_config.dtype;
   if (dtype != "float32" && dtype != "bfloat16") {
-    return absl::InvalidArgumentError(absl::StrCat(path, "/config.json: dtype \"", dtype,
-                                                   "\" cannot be trained; give --torch_dtype float32 or bfloat16"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, "/config.json: dtype \"", dtype,
+                     "\" cannot be trained; give --torch_dtype float32 or bfloat16"));
   }
   Model model;
   model.directory = FolderOf(path);
@@ -136,22 +148,27 @@ absl::StatusOr<Model> BuildModelFromArguments(const RunConfig& config, const Par
   return model;
 }
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> BuildTokenizer(const RunConfig& config, const ModelConfig& model) {
+absl::StatusOr<std::unique_ptr<Tokenizer>> BuildTokenizer(const RunConfig& config,
+                                                          const ModelConfig& model) {
   const std::string folder = TokenizerFolder(config, FolderOf(ModelPath(config)));
   ABSL_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer, Tokenizer::Load(folder));
   if (tokenizer->vocab_size() > model.vocab_size) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the tokenizer in ", folder, " has ids up to ", tokenizer->vocab_size() - 1, ", but vocab_size in the model's ",
-        "config.json is ", model.vocab_size, "; give the model's own tokenizer by --tokenizer_name or raise vocab_size"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the tokenizer in ", folder, " has ids up to ", tokenizer->vocab_size() - 1,
+                     ", but vocab_size in the model's ", "config.json is ", model.vocab_size,
+                     "; give the model's own tokenizer by --tokenizer_name or raise vocab_size"));
   }
   return tokenizer;
 }
 
-absl::StatusOr<PretrainData> BuildPretrainData(const RunConfig& config, const Tokenizer& tokenizer) {
+absl::StatusOr<PretrainData> BuildPretrainData(const RunConfig& config,
+                                               const Tokenizer& tokenizer) {
   const DataArguments& data = config.data();
   const std::vector<std::string> train_files(data.train_files().begin(), data.train_files().end());
-  const std::vector<std::string> eval_files(data.validation_files().begin(), data.validation_files().end());
-  if (train_files.empty()) return absl::InvalidArgumentError("--train_files is missing: JSONL files with the text");
+  const std::vector<std::string> eval_files(data.validation_files().begin(),
+                                            data.validation_files().end());
+  if (train_files.empty())
+    return absl::InvalidArgumentError("--train_files is missing: JSONL files with the text");
   const bool evaluates = config.training().eval_strategy() != "no" || config.training().do_eval();
   if (evaluates && eval_files.empty() && data.validation_split_percentage() == 0) {
     return absl::InvalidArgumentError(
@@ -159,17 +176,21 @@ absl::StatusOr<PretrainData> BuildPretrainData(const RunConfig& config, const To
         "--validation_split_percentage, or --eval_strategy no");
   }
   PretrainData result;
-  ABSL_ASSIGN_OR_RETURN(const std::shared_ptr<const TokenStore> tokens, Tokenize(config, tokenizer, train_files));
+  ABSL_ASSIGN_OR_RETURN(const std::shared_ptr<const TokenStore> tokens,
+                        Tokenize(config, tokenizer, train_files));
   // As run_clm: the first documents are held out.
   const bool splits = evaluates && eval_files.empty();
-  const int64_t held_out = splits ? PercentageOf(tokens->num_documents(), data.validation_split_percentage()) : 0;
-  ABSL_ASSIGN_OR_RETURN(result.train, Group(config, tokens, held_out, -1, data.max_train_samples()));
+  const int64_t held_out =
+      splits ? PercentageOf(tokens->num_documents(), data.validation_split_percentage()) : 0;
+  ABSL_ASSIGN_OR_RETURN(result.train,
+                        Group(config, tokens, held_out, -1, data.max_train_samples()));
   if (!evaluates) return result;
   if (splits) {
     ABSL_ASSIGN_OR_RETURN(result.eval, Group(config, tokens, 0, held_out, data.max_eval_samples()));
     return result;
   }
-  ABSL_ASSIGN_OR_RETURN(const std::shared_ptr<const TokenStore> eval_tokens, Tokenize(config, tokenizer, eval_files));
+  ABSL_ASSIGN_OR_RETURN(const std::shared_ptr<const TokenStore> eval_tokens,
+                        Tokenize(config, tokenizer, eval_files));
   ABSL_ASSIGN_OR_RETURN(result.eval, Group(config, eval_tokens, 0, -1, data.max_eval_samples()));
   return result;
 }
@@ -179,8 +200,8 @@ absl::StatusOr<FileContents> ModelFolderFiles(const RunConfig& config, const Mod
   const std::string dtype = model.weights_dtype == at::kBFloat16 ? "bfloat16" : "float32";
   files["config.json"] = WriteModelConfig(model.stage->config(), dtype);
   const fs::path tokenizer = TokenizerFolder(config, model.directory);
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json",
-                           "merges.txt", "chat_template.jinja"}) {
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+                           "vocab.json", "merges.txt", "chat_template.jinja"}) {
     if (!fs::exists(tokenizer / name)) continue;
     ABSL_ASSIGN_OR_RETURN(files[name], ReadFile(tokenizer / name));
   }
@@ -198,7 +219,8 @@ absl::StatusOr<std::string> FindResumePoint(const TrainingArguments& arguments) 
   if (wanted == "false" || wanted == "False") wanted.clear();
   if (!wanted.empty() && wanted != "true") {
     if (!fs::is_directory(wanted)) {
-      return absl::NotFoundError(absl::StrCat("--resume_from_checkpoint ", wanted, ": no such folder"));
+      return absl::NotFoundError(
+          absl::StrCat("--resume_from_checkpoint ", wanted, ": no such folder"));
     }
     return wanted;
   }
@@ -208,7 +230,8 @@ absl::StatusOr<std::string> FindResumePoint(const TrainingArguments& arguments) 
     return *last;
   }
   if (wanted == "true") {
-    return absl::NotFoundError(absl::StrCat("--resume_from_checkpoint true: there is no checkpoint in ", output_dir));
+    return absl::NotFoundError(
+        absl::StrCat("--resume_from_checkpoint true: there is no checkpoint in ", output_dir));
   }
   ABSL_RETURN_IF_ERROR(CheckOutputDirectoryIsFree(output_dir, {"runs"}));
   return "";

@@ -1,5 +1,5 @@
-// Builders that several tasks share and that need more than one library: each makes one noun of the way from configuration
-// to training.
+// Builders that several tasks share and that need more than one library: each makes one noun of the
+// way from configuration to training.
 #ifndef LATHE_LAUNCHERS_TASK_BUILDERS_H_
 #define LATHE_LAUNCHERS_TASK_BUILDERS_H_
 
@@ -26,14 +26,16 @@ absl::StatusOr<std::unique_ptr<ParallelContext>> BuildContext(const RunConfig& c
 // A stage with its weights, as --config_name or --model_name_or_path says, and what goes with it.
 struct Model {
   std::unique_ptr<Stage> stage;
-  std::string directory;               // of its config.json and tokenizer
-  at::ScalarType weights_dtype;        // what it is saved as
+  std::string directory;         // of its config.json and tokenizer
+  at::ScalarType weights_dtype;  // what it is saved as
 };
-absl::StatusOr<Model> BuildModelFromArguments(const RunConfig& config, const ParallelContext& context,
-                                              BlockRunner& runner);
+absl::StatusOr<Model> BuildModelFromArguments(const RunConfig& config,
+                                              const ParallelContext& context, BlockRunner& runner);
 
-// --tokenizer_name, or the model's own folder. Errors: a tokenizer with more ids than the model has rows.
-absl::StatusOr<std::unique_ptr<Tokenizer>> BuildTokenizer(const RunConfig& config, const ModelConfig& model);
+// --tokenizer_name, or the model's own folder. Errors: a tokenizer with more ids than the model has
+// rows.
+absl::StatusOr<std::unique_ptr<Tokenizer>> BuildTokenizer(const RunConfig& config,
+                                                          const ModelConfig& model);
 
 // Training and evaluation blocks.
 struct PretrainData {
@@ -42,7 +44,8 @@ struct PretrainData {
 };
 absl::StatusOr<PretrainData> BuildPretrainData(const RunConfig& config, const Tokenizer& tokenizer);
 
-// The files that make a model folder beside its weights: config.json and the tokenizer's, byte for byte.
+// The files that make a model folder beside its weights: config.json and the tokenizer's, byte for
+// byte.
 using FileContents = std::map<std::string, std::string>;  // by name
 absl::StatusOr<FileContents> ModelFolderFiles(const RunConfig& config, const Model& model);
 

@@ -56,10 +56,9 @@ TensorList RecordMany(const char* name, const TensorList& inputs, TensorList out
 
 at::Tensor Record(const char* name, const TensorList& inputs, at::Tensor output,
                   std::function<TensorList(const at::Tensor&)> backward) {
-  return RecordMany(name, inputs, {std::move(output)},
-                    [backward = std::move(backward)](const TensorList& grads) {
-                      return backward(grads[0]);
-                    })[0];
+  return RecordMany(
+      name, inputs, {std::move(output)},
+      [backward = std::move(backward)](const TensorList& grads) { return backward(grads[0]); })[0];
 }
 
 void RunBackward(const TensorList& outputs, const TensorList& grad_outputs) {

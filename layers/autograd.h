@@ -1,4 +1,5 @@
-// Own autograd functions without LibTorch's broad headers: compute the outputs, then record how to go back.
+// Own autograd functions without LibTorch's broad headers: compute the outputs, then record how to
+// go back.
 //
 //   at::Tensor Square(const at::Tensor& x) {
 //     at::Tensor y = NoGrad([&] { return at::mul(x, x); });
@@ -8,9 +9,9 @@
 //     });
 //   }
 //
-// A backward closure runs without grad mode and returns one gradient per input, undefined for none. It must not capture
-// an output itself (a cycle: output → node → output) but may capture its detach(). It is dropped after its run.
-// Thread rule: as autograd; a graph belongs to one rank.
+// A backward closure runs without grad mode and returns one gradient per input, undefined for none.
+// It must not capture an output itself (a cycle: output → node → output) but may capture its
+// detach(). It is dropped after its run. Thread rule: as autograd; a graph belongs to one rank.
 #ifndef LATHE_LAYERS_AUTOGRAD_H_
 #define LATHE_LAYERS_AUTOGRAD_H_
 
@@ -24,7 +25,8 @@ namespace lathe {
 
 using TensorList = std::vector<at::Tensor>;
 
-// Whether an operation on these inputs must be recorded: grad mode is on and one of them requires grad.
+// Whether an operation on these inputs must be recorded: grad mode is on and one of them requires
+// grad.
 bool RecordsGradient(const TensorList& inputs);
 
 // Runs `fn` without recording.
@@ -42,8 +44,8 @@ at::Tensor Record(const char* name, const TensorList& inputs, at::Tensor output,
 TensorList RecordMany(const char* name, const TensorList& inputs, TensorList outputs,
                       std::function<TensorList(const TensorList& grad_outputs)> backward);
 
-// Runs backward from `outputs` with `grad_outputs` (undefined: 1 for a scalar). Outputs without a graph are skipped.
-// May be called within a backward closure.
+// Runs backward from `outputs` with `grad_outputs` (undefined: 1 for a scalar). Outputs without a
+// graph are skipped. May be called within a backward closure.
 void RunBackward(const TensorList& outputs, const TensorList& grad_outputs);
 
 }  // namespace lathe

@@ -1,9 +1,11 @@
-// BlockRunner: models run block i only as `runner.Run(i, parameters, inputs, fn)`, so that recomputation (here) and
-// gathering parameters around a block (zero/) are runners, stacked by the composition root, and never model code.
+// BlockRunner: models run block i only as `runner.Run(i, parameters, inputs, fn)`, so that
+// recomputation (here) and gathering parameters around a block (zero/) are runners, stacked by the
+// composition root, and never model code.
 //
 //   PlainRunner plain;
 //   RecomputeRunner recompute(plain);       // --gradient_checkpointing
-//   TensorList y = recompute.Run(3, block.parameters(), {x}, [&](const TensorList& in) { return block.Forward(in); });
+//   TensorList y = recompute.Run(3, block.parameters(), {x}, [&](const TensorList& in) { return
+//   block.Forward(in); });
 //
 // Thread rule: one rank's forward and backward call a runner from one thread at a time.
 #ifndef LATHE_LAYERS_BLOCK_RUNNER_H_
@@ -23,10 +25,11 @@ class BlockRunner {
  public:
   virtual ~BlockRunner() = default;
 
-  // `block`: global number of the block; `parameters`: all that `fn` uses; `inputs`: activations, whatever else `fn`
-  // needs it captures by value (it may run again in backward). Returns fn(inputs), recorded if grad mode is on.
-  virtual TensorList Run(int block, const std::vector<Parameter*>& parameters, const TensorList& inputs,
-                         const BlockFunction& fn) = 0;
+  // `block`: global number of the block; `parameters`: all that `fn` uses; `inputs`: activations,
+  // whatever else `fn` needs it captures by value (it may run again in backward). Returns
+  // fn(inputs), recorded if grad mode is on.
+  virtual TensorList Run(int block, const std::vector<Parameter*>& parameters,
+                         const TensorList& inputs, const BlockFunction& fn) = 0;
 };
 
 class PlainRunner : public BlockRunner {
@@ -35,8 +38,9 @@ class PlainRunner : public BlockRunner {
                  const BlockFunction& fn) override;
 };
 
-// Keeps only the inputs and runs the block again in backward. Bit-equal to PlainRunner, since the same code runs on the
-// same inputs and random streams are keyed. Works with every parameter frozen.
+// Keeps only the inputs and runs the block again in backward. Bit-equal to PlainRunner, since the
+// same code runs on the same inputs and random streams are keyed. Works with every parameter
+// frozen.
 class RecomputeRunner : public BlockRunner {
  public:
   explicit RecomputeRunner(BlockRunner& inner) : inner_(inner) {}

@@ -22,7 +22,8 @@ LocalRows Localise(const at::Tensor& flat_ids, int64_t first_row, int64_t num_ro
 
 }  // namespace
 
-at::Tensor Embedding(const at::Tensor& ids, Parameter& weight, int64_t first_row, std::optional<int64_t> padding_id) {
+at::Tensor Embedding(const at::Tensor& ids, Parameter& weight, int64_t first_row,
+                     std::optional<int64_t> padding_id) {
   const at::Tensor w = weight.tensor();
   std::vector<int64_t> shape = ids.sizes().vec();
   shape.push_back(w.size(1));
@@ -40,16 +41,19 @@ at::Tensor Embedding(const at::Tensor& ids, Parameter& weight, int64_t first_row
     const at::Tensor padding = flat_ids.eq(*padding_id).unsqueeze(1);
     silent = silent.defined() ? silent.logical_or(padding) : padding;
   }
-  return Record("Embedding", {w}, std::move(y), [rows = local.rows, silent, &weight](const at::Tensor& grad) -> TensorList {
-    weight.sink()->Accumulate(
-        weight, [rows, silent, dy = grad.reshape({-1, grad.size(-1)})](at::Tensor& sum, bool overwrite) {
-          if (overwrite) sum.zero_();
-          at::Tensor value = dy.to(sum.scalar_type());
-          if (silent.defined()) value = value.masked_fill(silent, 0);
-          sum.index_add_(0, rows, value);
-        });
-    return {at::Tensor()};
-  });
+  return Record("Embedding", {w}, std::move(y),
+                [rows = local.rows, silent, &weight](const at::Tensor& grad) -> TensorList {
+                  weight.sink()->Accumulate(weight,
+                                            [rows, silent, dy = grad.reshape({-1, grad.size(-1)})](
+                                                at::Tensor& sum, bool overwrite) {
+                                              if (overwrite) sum.zero_();
+                                              at::Tensor value = dy.to(sum.scalar_type());
+                                              if (silent.defined())
+                                                value = value.masked_fill(silent, 0);
+                                              sum.index_add_(0, rows, value);
+                                            });
+                  return {at::Tensor()};
+                });
 }
 
 }  // namespace lathe

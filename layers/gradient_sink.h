@@ -1,5 +1,5 @@
-// GradientSink: where layers put weight gradients. This seam replaces autograd hooks: who wants to reduce, defer or
-// drop weight gradients supplies a sink.
+// GradientSink: where layers put weight gradients. This seam replaces autograd hooks: who wants to
+// reduce, defer or drop weight gradients supplies a sink.
 //
 //   MainGradSink sink;
 //   sink.set_on_ready([&](Parameter& p) { StartReduction(p); });
@@ -10,7 +10,8 @@
 //   DeferringSink deferred(sink);                  // zero-bubble schedules, tests
 //   ... backward ...;  deferred.RunAll();
 //
-// Thread rule: called from the thread that runs backward; one rank's backward is one thread at a time.
+// Thread rule: called from the thread that runs backward; one rank's backward is one thread at a
+// time.
 #ifndef LATHE_LAYERS_GRADIENT_SINK_H_
 #define LATHE_LAYERS_GRADIENT_SINK_H_
 
@@ -23,24 +24,27 @@
 
 namespace lathe {
 
-// Adds one use's weight gradient to `accumulator` (shape of the parameter), or overwrites it if `overwrite`.
-// Writing the first contribution with beta = 0 saves zeroing the accumulator and reading it back.
+// Adds one use's weight gradient to `accumulator` (shape of the parameter), or overwrites it if
+// `overwrite`. Writing the first contribution with beta = 0 saves zeroing the accumulator and
+// reading it back.
 using WeightGradient = std::function<void(at::Tensor& accumulator, bool overwrite)>;
 
 class GradientSink {
  public:
   virtual ~GradientSink() = default;
 
-  // Takes one use's gradient; may run it now or later. The closure owns what it needs (input, output gradient).
+  // Takes one use's gradient; may run it now or later. The closure owns what it needs (input,
+  // output gradient).
   virtual void Accumulate(Parameter& parameter, WeightGradient gradient) = 0;
 
-  // The same, run before returning. For the head, whose closure would otherwise keep [tokens, vocabulary] alive.
+  // The same, run before returning. For the head, whose closure would otherwise keep [tokens,
+  // vocabulary] alive.
   virtual void AccumulateNow(Parameter& parameter, const WeightGradient& gradient) = 0;
 };
 
-// Runs every closure at once into Parameter::main_grad, which it allocates on first use in max(dtype, fp32) unless
-// somebody (the optimizer) has put a buffer there. Reports a parameter Ready when the last use of the update's last
-// micro batch is in.
+// Runs every closure at once into Parameter::main_grad, which it allocates on first use in
+// max(dtype, fp32) unless somebody (the optimizer) has put a buffer there. Reports a parameter
+// Ready when the last use of the update's last micro batch is in.
 class MainGradSink : public GradientSink {
  public:
   void Accumulate(Parameter& parameter, WeightGradient gradient) override;

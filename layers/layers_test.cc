@@ -1,5 +1,6 @@
-// Each layer against the plain formula under LibTorch's own autograd, in fp64: output, input gradient, weight gradients,
-// with the default sink and with one that defers, accumulated over two uses.
+// Each layer against the plain formula under LibTorch's own autograd, in fp64: output, input
+// gradient, weight gradients, with the default sink and with one that defers, accumulated over two
+// uses.
 #include <functional>
 #include <memory>
 #include <vector>
@@ -34,9 +35,10 @@ at::Tensor Values(std::vector<int64_t> shape, const char* name) {
   return values.tensor().detach().clone();
 }
 
-std::unique_ptr<Parameter> MakeParameter(const char* name, std::vector<int64_t> shape, GradientSink* sink) {
-  auto parameter = std::make_unique<Parameter>(name, shape, ShardSpec::Whole(shape),
-                                               at::empty(shape, at::kDouble), Initializer::Normal(1));
+std::unique_ptr<Parameter> MakeParameter(const char* name, std::vector<int64_t> shape,
+                                         GradientSink* sink) {
+  auto parameter = std::make_unique<Parameter>(
+      name, shape, ShardSpec::Whole(shape), at::empty(shape, at::kDouble), Initializer::Normal(1));
   parameter->Initialize(11);
   parameter->set_sink(sink);
   return parameter;
@@ -62,7 +64,8 @@ void Compare(const std::function<at::Tensor(const at::Tensor&, std::vector<Param
     }
     for (int micro_batch = 0; micro_batch < 2; ++micro_batch) {
       main_sink.BeginMicroBatch(/*last=*/micro_batch == 1);
-      const at::Tensor x = Values(input_shape, micro_batch == 0 ? "x0" : "x1").set_requires_grad(true);
+      const at::Tensor x =
+          Values(input_shape, micro_batch == 0 ? "x0" : "x1").set_requires_grad(true);
       const at::Tensor rx = x.detach().clone().set_requires_grad(true);
       const at::Tensor y = ours(x, parameters);
       const at::Tensor ry = reference(rx, weights);
@@ -88,14 +91,14 @@ void Compare(const std::function<at::Tensor(const at::Tensor&, std::vector<Param
 
 TEST(LinearTest, EqualsThePlainFormula) {
   Compare([](const at::Tensor& x, std::vector<Parameter*> p) { return Linear(x, *p[0], nullptr); },
-          [](const at::Tensor& x, std::vector<at::Tensor> w) { return at::linear(x, w[0]); }, {2, 5, 7},
-          {{3, 7}});
+          [](const at::Tensor& x, std::vector<at::Tensor> w) { return at::linear(x, w[0]); },
+          {2, 5, 7}, {{3, 7}});
 }
 
 TEST(LinearTest, WithBias) {
   Compare([](const at::Tensor& x, std::vector<Parameter*> p) { return Linear(x, *p[0], p[1]); },
-          [](const at::Tensor& x, std::vector<at::Tensor> w) { return at::linear(x, w[0], w[1]); }, {4, 7},
-          {{3, 7}, {3}});
+          [](const at::Tensor& x, std::vector<at::Tensor> w) { return at::linear(x, w[0], w[1]); },
+          {4, 7}, {{3, 7}, {3}});
 }
 
 TEST(RmsNormTest, EqualsThePlainFormula) {
@@ -120,7 +123,8 @@ TEST(LinearTest, FrozenWeightsCostNothing) {
 TEST(EmbeddingTest, EqualsThePlainFormulaAndMasksForeignRows) {
   MainGradSink sink;
   auto table = MakeParameter("table", {6, 4}, &sink);
-  const at::Tensor ids = at::tensor({3, 9, 8, 3, 12, 4}, at::kLong).view({2, 3});  // rows 3..8 are here
+  const at::Tensor ids =
+      at::tensor({3, 9, 8, 3, 12, 4}, at::kLong).view({2, 3});  // rows 3..8 are here
   const at::Tensor y = Embedding(ids, *table, /*first_row=*/3);
   ASSERT_EQ(y.sizes().vec(), (std::vector<int64_t>{2, 3, 4}));
   EXPECT_EQ(y[0][1].abs().sum().item().toDouble(), 0);
@@ -180,7 +184,8 @@ TEST(RecomputeTest, NothingIsRecordedWithoutGradMode) {
 
 TEST(ParameterTest, InitialisationDoesNotDependOnTheLayout) {
   for (at::ScalarType type : {at::kFloat, at::kDouble, at::kBFloat16}) {
-    Parameter whole("w", {6, 5}, ShardSpec::Whole({6, 5}), at::empty({6, 5}, type), Initializer::Normal(0.02));
+    Parameter whole("w", {6, 5}, ShardSpec::Whole({6, 5}), at::empty({6, 5}, type),
+                    Initializer::Normal(0.02));
     whole.Initialize(42);
     for (int dim : {0, 1}) {
       // Shards with two rows or columns of padding each.
@@ -189,7 +194,8 @@ TEST(ParameterTest, InitialisationDoesNotDependOnTheLayout) {
       Parameter part("w", {6, 5}, ShardSpec::Slice({6, 5}, dim, 3, 2), at::empty(shape, type),
                      Initializer::Normal(0.02));
       part.Initialize(42);
-      EXPECT_EQ(RelativeError(part.tensor().narrow(dim, 0, 2), whole.tensor().narrow(dim, 3, 2)), 0);
+      EXPECT_EQ(RelativeError(part.tensor().narrow(dim, 0, 2), whole.tensor().narrow(dim, 3, 2)),
+                0);
       EXPECT_EQ(part.tensor().narrow(dim, 2, 2).abs().max().item().toDouble(), 0);
     }
     Parameter other_name("v", {6, 5}, ShardSpec::Whole({6, 5}), at::empty({6, 5}, type),

@@ -31,9 +31,8 @@ at::Tensor Linear(const at::Tensor& x, Parameter& weight, Parameter* bias) {
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = w.size(0);
   const at::Tensor rows = NoGrad([&] { return x.detach().reshape({-1, w.size(1)}); });
-  at::Tensor y = NoGrad([&] {
-    return (b.defined() ? at::addmm(b, rows, w.t()) : at::mm(rows, w.t())).view(shape);
-  });
+  at::Tensor y = NoGrad(
+      [&] { return (b.defined() ? at::addmm(b, rows, w.t()) : at::mm(rows, w.t())).view(shape); });
   if (!RecordsGradient({x, w, b})) return y;
   if (weight.trainable()) weight.BeginUse();
   if (bias != nullptr && bias->trainable()) bias->BeginUse();
@@ -43,7 +42,8 @@ at::Tensor Linear(const at::Tensor& x, Parameter& weight, Parameter* bias) {
     const at::Tensor dy = grad.reshape({-1, grad.size(-1)});
     at::Tensor dx;
     if (needs_dx) dx = at::mm(dy, weight.tensor()).view(input_shape);
-    // Frozen weights need no saved input; `rows` is then only a view of what the graph holds anyway.
+    // Frozen weights need no saved input; `rows` is then only a view of what the graph holds
+    // anyway.
     SinkGradients(rows, dy, weight, bias);
     return {dx, at::Tensor(), at::Tensor()};
   };

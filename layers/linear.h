@@ -1,4 +1,5 @@
-// The linear product with its weight gradient handed to the Parameter's sink. Layers (tensor_parallel/) wrap it.
+// The linear product with its weight gradient handed to the Parameter's sink. Layers
+// (tensor_parallel/) wrap it.
 #ifndef LATHE_LAYERS_LINEAR_H_
 #define LATHE_LAYERS_LINEAR_H_
 

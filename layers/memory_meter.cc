@@ -59,7 +59,8 @@ void MemoryMeter::Install() {
   static std::once_flag once;
   std::call_once(once, [] {
     static CountingAllocator allocator(c10::GetCPUAllocator());
-    // Above the default allocator's priority, so that a later library cannot silently take the meter away.
+    // Above the default allocator's priority, so that a later library cannot silently take the
+    // meter away.
     c10::SetCPUAllocator(&allocator, /*priority=*/1);
   });
 }

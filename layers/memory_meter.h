@@ -1,5 +1,5 @@
-// MemoryMeter: bytes of CPU tensors alive now and at most, counted at the allocator, so that memory claims are exact and
-// repeatable where resident memory is not.
+// MemoryMeter: bytes of CPU tensors alive now and at most, counted at the allocator, so that memory
+// claims are exact and repeatable where resident memory is not.
 //
 //   MemoryMeter::Install();               // once, before tensors are made
 //   MemoryMeter::ResetPeak();
@@ -16,8 +16,8 @@ namespace lathe {
 
 class MemoryMeter {
  public:
-  // Puts a counting allocator in front of LibTorch's CPU allocator. Later calls do nothing. Tensors made earlier are not
-  // counted.
+  // Puts a counting allocator in front of LibTorch's CPU allocator. Later calls do nothing. Tensors
+  // made earlier are not counted.
   static void Install();
 
   static int64_t current_bytes();

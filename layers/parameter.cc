@@ -8,6 +8,7 @@
 #include "absl/types/span.h"
 #include "c10/util/Exception.h"
 #include "lathe/base/random.h"
+#include "lathe/layers/precision.h"
 
 namespace lathe {
 namespace {
@@ -27,8 +28,8 @@ ShardSpec ShardSpec::Whole(const std::vector<int64_t>& shape, int replica) {
   return {{{Box::Whole(shape), std::vector<int64_t>(shape.size(), 0)}}, replica};
 }
 
-ShardSpec ShardSpec::Slice(const std::vector<int64_t>& shape, int dim, int64_t offset, int64_t length,
-                           int replica) {
+ShardSpec ShardSpec::Slice(const std::vector<int64_t>& shape, int dim, int64_t offset,
+                           int64_t length, int replica) {
   TORCH_CHECK(dim >= 0 && dim < static_cast<int>(shape.size()) && offset >= 0 && length >= 0 &&
                   offset + length <= shape[dim],
               "slice [", offset, ", ", offset + length, ") of dim ", dim, " is outside the tensor");
@@ -50,8 +51,8 @@ Parameter::Parameter(std::string name, std::vector<int64_t> full_shape, ShardSpe
 }
 
 void Parameter::MoveTo(const at::Tensor& storage) {
-  TORCH_CHECK(storage.sizes() == tensor_.sizes() && storage.dtype() == tensor_.dtype(),
-              name_, ": the new storage has another shape or dtype");
+  TORCH_CHECK(storage.sizes() == tensor_.sizes() && storage.dtype() == tensor_.dtype(), name_,
+              ": the new storage has another shape or dtype");
   at::NoGradGuard no_grad;
   at::Tensor moved = storage.detach();
   moved.copy_(tensor_);
@@ -66,7 +67,7 @@ void Parameter::Initialize(uint64_t seed) {
   const Box whole = Box::Whole(full_shape_);
   const KeyedStream stream(seed, "init", name_);
   // fp64 models get fp64 draws; everything else rounds from fp32.
-  const at::ScalarType draw = tensor_.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const at::ScalarType draw = UpcastType(tensor_.scalar_type());
   for (const ShardPiece& piece : shard_.pieces) {
     at::Tensor view = LocalView(tensor_, piece);
     if (initializer_.kind == Initializer::Kind::kOnes) {

@@ -4,13 +4,14 @@
 //                    ShardSpec::Slice({704, 256}, /*dim=*/0, /*offset=*/352, /*length=*/352),
 //                    at::empty({352, 256}), Initializer::Normal(0.02));
 //
-// Layout never leaks into the name: what differs between ranks is the ShardSpec, which says which boxes of the whole,
-// unpadded tensor lie where in the local one. Padding belongs to no box, so it is never initialised from a stream,
-// saved, or counted in a norm. Initialisation is keyed by (seed, name, element), hence equal on every layout.
+// Layout never leaks into the name: what differs between ranks is the ShardSpec, which says which
+// boxes of the whole, unpadded tensor lie where in the local one. Padding belongs to no box, so it
+// is never initialised from a stream, saved, or counted in a norm. Initialisation is keyed by
+// (seed, name, element), hence equal on every layout.
 //
-// Gradients do not pass through autograd's .grad: layers hand them to a GradientSink (gradient_sink.h), which
-// accumulates into main_grad.
-// Thread rule: a Parameter belongs to one rank; its methods are called from that rank's threads, never at once.
+// Gradients do not pass through autograd's .grad: layers hand them to a GradientSink
+// (gradient_sink.h), which accumulates into main_grad. Thread rule: a Parameter belongs to one
+// rank; its methods are called from that rank's threads, never at once.
 #ifndef LATHE_LAYERS_PARAMETER_H_
 #define LATHE_LAYERS_PARAMETER_H_
 
@@ -33,12 +34,14 @@ struct ShardPiece {
 
 struct ShardSpec {
   std::vector<ShardPiece> pieces;
-  // 0 on the one rank, among those that hold the same boxes, that saves them and counts them in norms.
+  // 0 on the one rank, among those that hold the same boxes, that saves them and counts them in
+  // norms.
   int replica = 0;
 
   // The whole tensor.
   static ShardSpec Whole(const std::vector<int64_t>& shape, int replica = 0);
-  // [offset, offset + length) of one dim, at the start of the local tensor. `length` may be 0 (all padding).
+  // [offset, offset + length) of one dim, at the start of the local tensor. `length` may be 0 (all
+  // padding).
   static ShardSpec Slice(const std::vector<int64_t>& shape, int dim, int64_t offset, int64_t length,
                          int replica = 0);
 };
@@ -47,7 +50,8 @@ struct Initializer {
   enum class Kind { kZeros, kOnes, kNormal };
   Kind kind = Kind::kZeros;
   double std = 0;         // kNormal: mean 0
-  int64_t zero_row = -1;  // row of dim 0 that starts at 0 whatever the kind (a padding token's embedding); −1: none
+  int64_t zero_row = -1;  // row of dim 0 that starts at 0 whatever the kind (a padding token's
+                          // embedding); −1: none
 
   static Initializer Zeros() { return {Kind::kZeros, 0, -1}; }
   static Initializer Ones() { return {Kind::kOnes, 0, -1}; }
@@ -69,14 +73,16 @@ class Parameter {
 
   // The local tensor: a leaf that requires grad exactly if the parameter is trainable.
   const at::Tensor& tensor() const { return tensor_; }
-  // Moves the parameter into other storage of the same shape and dtype (a flat buffer, say), keeping its values.
+  // Moves the parameter into other storage of the same shape and dtype (a flat buffer, say),
+  // keeping its values.
   void MoveTo(const at::Tensor& storage);
 
   bool trainable() const { return tensor_.requires_grad(); }
   void set_trainable(bool trainable) { tensor_.set_requires_grad(trainable); }
 
-  // The mesh axes over which this rank's gradient is only a part of the sum ("tp" for what is replicated over tensor
-  // ranks that each saw other tokens). The data-parallel axis is not listed: it is the optimizer's business.
+  // The mesh axes over which this rank's gradient is only a part of the sum ("tp" for what is
+  // replicated over tensor ranks that each saw other tokens). The data-parallel axis is not listed:
+  // it is the optimizer's business.
   const std::vector<std::string>& partial_sum_axes() const { return partial_sum_axes_; }
   void set_partial_sum_axes(std::vector<std::string> axes) { partial_sum_axes_ = std::move(axes); }
 
@@ -87,13 +93,15 @@ class Parameter {
   GradientSink* sink() const { return sink_; }
   void set_sink(GradientSink* sink) { sink_ = sink; }
 
-  // The gradient of the update so far, shape of tensor(), dtype of the optimizer's choice. Valid content only while
-  // grad_written(); the first accumulation of an update overwrites, so nobody spends a pass on zeroing it.
+  // The gradient of the update so far, shape of tensor(), dtype of the optimizer's choice. Valid
+  // content only while grad_written(); the first accumulation of an update overwrites, so nobody
+  // spends a pass on zeroing it.
   at::Tensor main_grad;
   bool grad_written() const { return grad_written_; }
   void set_grad_written(bool written) { grad_written_ = written; }
 
-  // Uses in recorded forwards whose weight gradient has not been accumulated yet (two for tied embeddings).
+  // Uses in recorded forwards whose weight gradient has not been accumulated yet (two for tied
+  // embeddings).
   int pending_uses() const { return pending_uses_; }
   void BeginUse() { ++pending_uses_; }
   void EndUse() { --pending_uses_; }
@@ -111,8 +119,8 @@ class Parameter {
   int pending_uses_ = 0;
 };
 
-// The regions of `local`, a tensor laid out as p.tensor() (a master, an optimizer state), with the boxes of the logical
-// tensor that they hold. Views.
+// The regions of `local`, a tensor laid out as p.tensor() (a master, an optimizer state), with the
+// boxes of the logical tensor that they hold. Views.
 struct LogicalPiece {
   Box logical;
   at::Tensor view;

@@ -1,5 +1,6 @@
-// The one rule for upcasts: what must not be computed in half precision is computed in max(dtype, fp32), so that an
-// fp64 model runs the same code in fp64 (the equivalence tests depend on it). Nothing else names fp32.
+// The one rule for upcasts: what must not be computed in half precision is computed in max(dtype,
+// fp32), so that an fp64 model runs the same code in fp64 (the equivalence tests depend on it).
+// Nothing else names fp32.
 #ifndef LATHE_LAYERS_PRECISION_H_
 #define LATHE_LAYERS_PRECISION_H_
 

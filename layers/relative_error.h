@@ -9,8 +9,8 @@
 
 namespace lathe {
 
-// `b` is the reference; `floor` bounds the denominator from below (for gradients: 1e-4 of the global norm).
-// Infinity if the shapes differ or a is undefined.
+// `b` is the reference; `floor` bounds the denominator from below (for gradients: 1e-4 of the
+// global norm). Infinity if the shapes differ or a is undefined.
 inline double RelativeError(const at::Tensor& a, const at::Tensor& b, double floor = 1e-300) {
   if (!a.defined() || !b.defined() || a.sizes() != b.sizes()) return HUGE_VAL;
   if (b.numel() == 0) return 0;

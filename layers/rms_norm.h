@@ -7,9 +7,9 @@
 
 namespace lathe {
 
-// y = weight · round(x / sqrt(mean(x²) + eps)), the mean and quotient in max(dtype, fp32), rounded to x's dtype before
-// the product, as transformers' LlamaRMSNorm does.
-// Shapes: x [..., hidden], weight [hidden]; returns x's shape and dtype. Saves x and one number per row.
+// y = weight · round(x / sqrt(mean(x²) + eps)), the mean and quotient in max(dtype, fp32), rounded
+// to x's dtype before the product, as transformers' LlamaRMSNorm does. Shapes: x [..., hidden],
+// weight [hidden]; returns x's shape and dtype. Saves x and one number per row.
 at::Tensor RmsNorm(const at::Tensor& x, Parameter& weight, double eps);
 
 }  // namespace lathe

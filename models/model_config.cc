@@ -46,7 +46,8 @@ class Fields {
         (field.is_number_unsigned() &&
          field.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) ||
         field.get<int64_t>() < min || field.get<int64_t>() > max) {
-      return Error(name, absl::StrCat("is ", Found(name), "; expected an integer from ", min, " to ", max));
+      return Error(
+          name, absl::StrCat("is ", Found(name), "; expected an integer from ", min, " to ", max));
     }
     *value = field.get<int64_t>();
     return absl::OkStatus();
@@ -61,7 +62,8 @@ class Fields {
     if (!Has(name)) return absl::OkStatus();
     const Json& field = object_[name];
     if (!field.is_number() || !(field.get<double>() >= min && field.get<double>() <= max)) {
-      return Error(name, absl::StrCat("is ", Found(name), "; expected a number from ", min, " to ", max));
+      return Error(name,
+                   absl::StrCat("is ", Found(name), "; expected a number from ", min, " to ", max));
     }
     *value = field.get<double>();
     return absl::OkStatus();
@@ -88,7 +90,8 @@ class Fields {
   // Refuses a field whose value differs from the neutral one.
   absl::Status Neutral(const char* name, const Json& neutral, const char* why) const {
     if (!Has(name) || object_[name] == neutral) return absl::OkStatus();
-    return Error(name, absl::StrCat("is ", Found(name), "; only ", neutral.dump(), " is supported: ", why));
+    return Error(
+        name, absl::StrCat("is ", Found(name), "; only ", neutral.dump(), " is supported: ", why));
   }
 
  private:
@@ -96,11 +99,14 @@ class Fields {
   std::string file_, prefix_;
 };
 
-absl::Status ReadRope(const Json& root, const std::string& file, const ModelConfig& config, RopeParameters* rope) {
-  // v4: rope_theta beside rope_scaling; v5: rope_parameters holds both. rope_scaling wins, as in transformers.
+absl::Status ReadRope(const Json& root, const std::string& file, const ModelConfig& config,
+                      RopeParameters* rope) {
+  // v4: rope_theta beside rope_scaling; v5: rope_parameters holds both. rope_scaling wins, as in
+  // transformers.
   const Fields top(root, file);
   ABSL_RETURN_IF_ERROR(top.Number("rope_theta", 1, 1e12, &rope->theta));
-  ABSL_RETURN_IF_ERROR(top.Neutral("partial_rotary_factor", 1.0, "rotating a part of each head is not implemented"));
+  ABSL_RETURN_IF_ERROR(
+      top.Neutral("partial_rotary_factor", 1.0, "rotating a part of each head is not implemented"));
   const char* key = top.Has("rope_scaling") ? "rope_scaling" : "rope_parameters";
   if (!top.Has(key)) return absl::OkStatus();
   const Json& object = root[key];
@@ -110,7 +116,8 @@ absl::Status ReadRope(const Json& root, const std::string& file, const ModelConf
   ABSL_RETURN_IF_ERROR(fields.Text("type", &type));
   ABSL_RETURN_IF_ERROR(fields.Text("rope_type", &type));
   ABSL_RETURN_IF_ERROR(fields.Number("rope_theta", 1, 1e12, &rope->theta));
-  ABSL_RETURN_IF_ERROR(fields.Neutral("partial_rotary_factor", 1.0, "rotating a part of each head is not implemented"));
+  ABSL_RETURN_IF_ERROR(fields.Neutral("partial_rotary_factor", 1.0,
+                                      "rotating a part of each head is not implemented"));
   if (type == "default") return absl::OkStatus();
   if (type == "linear") {
     rope->type = RopeParameters::Type::kLinear;
@@ -121,16 +128,18 @@ absl::Status ReadRope(const Json& root, const std::string& file, const ModelConf
   } else if (type == "yarn") {
     rope->type = RopeParameters::Type::kYarn;
   } else {
-    return fields.Error(fields.Has("rope_type") ? "rope_type" : "type",
-                        absl::StrCat("is \"", type, "\"; supported are default, linear, dynamic, llama3, yarn"));
+    return fields.Error(
+        fields.Has("rope_type") ? "rope_type" : "type",
+        absl::StrCat("is \"", type, "\"; supported are default, linear, dynamic, llama3, yarn"));
   }
-  if (!fields.Has("factor")) return fields.Error("factor", absl::StrCat("is missing; ", type, " needs it"));
+  if (!fields.Has("factor"))
+    return fields.Error("factor", absl::StrCat("is missing; ", type, " needs it"));
   ABSL_RETURN_IF_ERROR(fields.Number("factor", 1, 1e6, &rope->factor));
   rope->original_max_position_embeddings = config.max_position_embeddings;
-  ABSL_RETURN_IF_ERROR(
-      fields.Size("original_max_position_embeddings", 1, kMaxSize, &rope->original_max_position_embeddings));
-  ABSL_RETURN_IF_ERROR(
-      top.Size("original_max_position_embeddings", 1, kMaxSize, &rope->original_max_position_embeddings));
+  ABSL_RETURN_IF_ERROR(fields.Size("original_max_position_embeddings", 1, kMaxSize,
+                                   &rope->original_max_position_embeddings));
+  ABSL_RETURN_IF_ERROR(top.Size("original_max_position_embeddings", 1, kMaxSize,
+                                &rope->original_max_position_embeddings));
   if (type == "llama3") {
     for (const char* name : {"low_freq_factor", "high_freq_factor"}) {
       if (!fields.Has(name)) return fields.Error(name, "is missing; llama3 needs it");
@@ -155,19 +164,26 @@ absl::Status ReadRope(const Json& root, const std::string& file, const ModelConf
 
 absl::Status RefuseUnsupported(const Json& root, const std::string& file) {
   const Fields fields(root, file);
-  ABSL_RETURN_IF_ERROR(fields.Neutral("hidden_act", "silu", "other activations are not implemented for this family"));
-  ABSL_RETURN_IF_ERROR(fields.Neutral("attention_dropout", 0.0, "dropout in attention is not implemented"));
-  ABSL_RETURN_IF_ERROR(fields.Neutral("use_sliding_window", false, "sliding-window attention is not implemented"));
-  ABSL_RETURN_IF_ERROR(fields.Neutral("pretraining_tp", 1, "its split products are not implemented"));
+  ABSL_RETURN_IF_ERROR(fields.Neutral("hidden_act", "silu",
+                                      "other activations are not implemented for this family"));
+  ABSL_RETURN_IF_ERROR(
+      fields.Neutral("attention_dropout", 0.0, "dropout in attention is not implemented"));
+  ABSL_RETURN_IF_ERROR(
+      fields.Neutral("use_sliding_window", false, "sliding-window attention is not implemented"));
+  ABSL_RETURN_IF_ERROR(
+      fields.Neutral("pretraining_tp", 1, "its split products are not implemented"));
   if (fields.Has("quantization_config")) {
-    return fields.Error("quantization_config",
-                        "is set; quantised models cannot be trained: save the model dequantised with transformers");
+    return fields.Error(
+        "quantization_config",
+        "is set; quantised models cannot be trained: save the model dequantised with transformers");
   }
   if (fields.Has("layer_types")) {
     for (const Json& type : root["layer_types"]) {
       if (type != "full_attention") {
-        return fields.Error("layer_types", absl::StrCat("has ", type.dump(-1, ' ', false, Json::error_handler_t::replace),
-                                                        "; only \"full_attention\" is supported"));
+        return fields.Error(
+            "layer_types",
+            absl::StrCat("has ", type.dump(-1, ' ', false, Json::error_handler_t::replace),
+                         "; only \"full_attention\" is supported"));
       }
     }
   }
@@ -176,26 +192,30 @@ absl::Status RefuseUnsupported(const Json& root, const std::string& file) {
 
 absl::Status CheckHeads(const Fields& fields, const ModelConfig& c) {
   if (c.num_attention_heads % c.num_key_value_heads != 0) {
-    return fields.Error("num_key_value_heads",
-                        absl::StrCat("is ", c.num_key_value_heads, "; it must divide num_attention_heads, ",
-                                     c.num_attention_heads));
+    return fields.Error(
+        "num_key_value_heads",
+        absl::StrCat("is ", c.num_key_value_heads, "; it must divide num_attention_heads, ",
+                     c.num_attention_heads));
   }
   if (!fields.Has("head_dim") && c.hidden_size % c.num_attention_heads != 0) {
     return fields.Error("num_attention_heads",
-                        absl::StrCat("is ", c.num_attention_heads, "; it must divide hidden_size, ", c.hidden_size,
-                                     ", unless head_dim is given"));
+                        absl::StrCat("is ", c.num_attention_heads, "; it must divide hidden_size, ",
+                                     c.hidden_size, ", unless head_dim is given"));
   }
   if (c.head_dim % 2 != 0) {
-    return fields.Error("head_dim", absl::StrCat("is ", c.head_dim, "; rotary embedding needs an even number"));
+    return fields.Error("head_dim",
+                        absl::StrCat("is ", c.head_dim, "; rotary embedding needs an even number"));
   }
   // Sizes that no machine holds are a broken file, not a wish: say so before anything is allocated.
-  const double parameters =
-      static_cast<double>(c.vocab_size) * c.hidden_size +
-      static_cast<double>(c.num_hidden_layers) * c.hidden_size *
-          (3.0 * c.intermediate_size + static_cast<double>(c.head_dim) * (2.0 * c.num_attention_heads + 2.0 * c.num_key_value_heads));
+  const double parameters = static_cast<double>(c.vocab_size) * c.hidden_size +
+                            static_cast<double>(c.num_hidden_layers) * c.hidden_size *
+                                (3.0 * c.intermediate_size +
+                                 static_cast<double>(c.head_dim) *
+                                     (2.0 * c.num_attention_heads + 2.0 * c.num_key_value_heads));
   if (parameters > 1e13) {
-    return fields.Error("hidden_size", absl::StrCat("and its fellows describe a model of ", parameters,
-                                                    " parameters; expected at most 1e13"));
+    return fields.Error("hidden_size",
+                        absl::StrCat("and its fellows describe a model of ", parameters,
+                                     " parameters; expected at most 1e13"));
   }
   return absl::OkStatus();
 }
@@ -205,13 +225,16 @@ absl::Status CheckHeads(const Fields& fields, const ModelConfig& c) {
 absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& text, const std::string& file) {
   ModelConfig c;
   c.original = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!c.original.is_object()) return absl::InvalidArgumentError(absl::StrCat(file, ": not a JSON object"));
+  if (!c.original.is_object())
+    return absl::InvalidArgumentError(absl::StrCat(file, ": not a JSON object"));
   const Fields fields(c.original, file);
-  if (!fields.Has("model_type")) return fields.Error("model_type", "is missing; expected \"llama\" or \"qwen2\"");
+  if (!fields.Has("model_type"))
+    return fields.Error("model_type", "is missing; expected \"llama\" or \"qwen2\"");
   ABSL_RETURN_IF_ERROR(fields.Text("model_type", &c.model_type));
   const bool qwen2 = c.model_type == "qwen2";
   if (!qwen2 && c.model_type != "llama") {
-    return fields.Error("model_type", absl::StrCat("is ", fields.Found("model_type"), "; supported are \"llama\" and \"qwen2\""));
+    return fields.Error("model_type", absl::StrCat("is ", fields.Found("model_type"),
+                                                   "; supported are \"llama\" and \"qwen2\""));
   }
   ABSL_RETURN_IF_ERROR(fields.Required("vocab_size", kMaxSize, &c.vocab_size));
   ABSL_RETURN_IF_ERROR(fields.Required("hidden_size", kMaxSize, &c.hidden_size));
@@ -223,7 +246,8 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& text, const std:
   c.head_dim = std::max<int64_t>(1, c.hidden_size / c.num_attention_heads);
   ABSL_RETURN_IF_ERROR(fields.Size("head_dim", 2, kMaxSize, &c.head_dim));
   c.max_position_embeddings = qwen2 ? 32768 : 2048;  // transformers' defaults
-  ABSL_RETURN_IF_ERROR(fields.Size("max_position_embeddings", 1, kMaxSize, &c.max_position_embeddings));
+  ABSL_RETURN_IF_ERROR(
+      fields.Size("max_position_embeddings", 1, kMaxSize, &c.max_position_embeddings));
   ABSL_RETURN_IF_ERROR(fields.Number("rms_norm_eps", 0, 1, &c.rms_norm_eps));
   ABSL_RETURN_IF_ERROR(fields.Number("initializer_range", 0, 100, &c.initializer_range));
   ABSL_RETURN_IF_ERROR(fields.Bool("tie_word_embeddings", &c.tie_word_embeddings));
@@ -238,7 +262,9 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& text, const std:
     int64_t pad = 0;
     ABSL_RETURN_IF_ERROR(fields.Size("pad_token_id", -1, kMaxSize, &pad));
     if (pad >= c.vocab_size) {
-      return fields.Error("pad_token_id", absl::StrCat("is ", pad, "; it must be below vocab_size, ", c.vocab_size));
+      return fields.Error(
+          "pad_token_id",
+          absl::StrCat("is ", pad, "; it must be below vocab_size, ", c.vocab_size));
     }
     if (pad >= 0) c.pad_token_id = pad;
   }
@@ -256,11 +282,13 @@ absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& path) {
   if (std::filesystem::is_directory(file, error)) file /= "config.json";
   const uintmax_t bytes = std::filesystem::file_size(file, error);
   if (error) {
-    return absl::NotFoundError(absl::StrCat(file.string(), ": ", error.message(),
-                                            "; expected a model folder with config.json (--config_name, --model_name_or_path)"));
+    return absl::NotFoundError(absl::StrCat(
+        file.string(), ": ", error.message(),
+        "; expected a model folder with config.json (--config_name, --model_name_or_path)"));
   }
   if (bytes > kMaxFileBytes) {
-    return absl::InvalidArgumentError(absl::StrCat(file.string(), ": ", bytes, " bytes are too many for a config.json"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(file.string(), ": ", bytes, " bytes are too many for a config.json"));
   }
   std::ifstream stream(file, std::ios::binary);
   std::stringstream text;
@@ -284,7 +312,8 @@ std::string WriteModelConfig(const ModelConfig& config, const std::string& dtype
   out.erase("torch_dtype");
   out["dtype"] = dtype;
   if (!out.contains("architectures")) {
-    out["architectures"] = Json::array({config.model_type == "qwen2" ? "Qwen2ForCausalLM" : "LlamaForCausalLM"});
+    out["architectures"] =
+        Json::array({config.model_type == "qwen2" ? "Qwen2ForCausalLM" : "LlamaForCausalLM"});
   }
   return out.dump(2) + "\n";
 }

@@ -1,11 +1,13 @@
-// ModelConfig: a model's architecture, read from Hugging Face's config.json (transformers v4 and v5 spellings).
+// ModelConfig: a model's architecture, read from Hugging Face's config.json (transformers v4 and v5
+// spellings).
 //
-//   absl::StatusOr<ModelConfig> config = ReadModelConfig("models/qwen-1.5b");       // folder or file
-//   config->num_key_value_heads;                                                    // names as in config.json
+//   absl::StatusOr<ModelConfig> config = ReadModelConfig("models/qwen-1.5b");       // folder or
+//   file config->num_key_value_heads;                                                    // names
+//   as in config.json
 //
-// Keys that change the mathematics are honoured, or refused by name when set to a value that is not the neutral one. All
-// other keys are kept in `original` and written back unchanged.
-// A value; thread-safe once read.
+// Keys that change the mathematics are honoured, or refused by name when set to a value that is not
+// the neutral one. All other keys are kept in `original` and written back unchanged. A value;
+// thread-safe once read.
 #ifndef LATHE_MODELS_MODEL_CONFIG_H_
 #define LATHE_MODELS_MODEL_CONFIG_H_
 
@@ -23,14 +25,14 @@ struct RopeParameters {
   enum class Type { kDefault, kLinear, kDynamic, kLlama3, kYarn };
   Type type = Type::kDefault;
   double theta = 10000;
-  double factor = 1;                              // linear, dynamic, llama3, yarn
-  int64_t original_max_position_embeddings = 0;   // llama3, yarn
-  double low_freq_factor = 1;                     // llama3
-  double high_freq_factor = 4;                    // llama3
-  std::optional<double> attention_factor;         // yarn; derived from factor if absent
-  double mscale = 0, mscale_all_dim = 0;          // yarn; 0: not set
-  double beta_fast = 32, beta_slow = 1;           // yarn
-  bool truncate = true;                           // yarn
+  double factor = 1;                             // linear, dynamic, llama3, yarn
+  int64_t original_max_position_embeddings = 0;  // llama3, yarn
+  double low_freq_factor = 1;                    // llama3
+  double high_freq_factor = 4;                   // llama3
+  std::optional<double> attention_factor;        // yarn; derived from factor if absent
+  double mscale = 0, mscale_all_dim = 0;         // yarn; 0: not set
+  double beta_fast = 32, beta_slow = 1;          // yarn
+  bool truncate = true;                          // yarn
 };
 
 struct ModelConfig {
@@ -49,7 +51,8 @@ struct ModelConfig {
   bool qkv_bias = false;  // llama: attention_bias; qwen2: always
   bool o_bias = false;    // llama: attention_bias
   bool mlp_bias = false;
-  std::optional<int64_t> pad_token_id;  // its embedding starts at 0 and gets no gradient from lookups
+  std::optional<int64_t>
+      pad_token_id;  // its embedding starts at 0 and gets no gradient from lookups
   RopeParameters rope;
   std::string dtype;  // torch_dtype or dtype: "float32", "bfloat16", …; empty if absent
 
@@ -57,8 +60,8 @@ struct ModelConfig {
 };
 
 // `path`: a config.json or the folder that holds it.
-// Errors: NotFound (no such file), InvalidArgument (not JSON; a field that is missing, has the wrong type or an absurd
-// value; a setting that is not supported), each naming file and field.
+// Errors: NotFound (no such file), InvalidArgument (not JSON; a field that is missing, has the
+// wrong type or an absurd value; a setting that is not supported), each naming file and field.
 absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& path);
 
 // The same from text; `file` is the name for errors.
@@ -67,8 +70,8 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& text, const std:
 // Weights of the whole model, a tied head counted once.
 int64_t CountParameters(const ModelConfig& config);
 
-// config.json for a model that was trained with `dtype` ("float32", "bfloat16"): the original with dtype set and the
-// architecture named. Ends with a newline.
+// config.json for a model that was trained with `dtype` ("float32", "bfloat16"): the original with
+// dtype set and the architecture named. Ends with a newline.
 std::string WriteModelConfig(const ModelConfig& config, const std::string& dtype);
 
 }  // namespace lathe

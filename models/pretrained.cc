@@ -15,7 +15,8 @@ absl::Status LoadPretrained(const std::string& directory, Stage& stage) {
   ABSL_ASSIGN_OR_RETURN(const ModelFiles files, ModelFiles::Open(directory));
   std::vector<NamedTensor> wanted;
   for (const Parameter* parameter : stage.parameters()) {
-    NamedTensor tensor{.name = parameter->name(), .full_shape = parameter->full_shape(), .pieces = {}};
+    NamedTensor tensor{
+        .name = parameter->name(), .full_shape = parameter->full_shape(), .pieces = {}};
     for (LogicalPiece& piece : LogicalPieces(*parameter, parameter->tensor().detach())) {
       tensor.pieces.push_back({std::move(piece.logical), std::move(piece.view)});
     }
@@ -23,7 +24,8 @@ absl::Status LoadPretrained(const std::string& directory, Stage& stage) {
   }
   LoadOptions options;
   options.surplus_ok = [&](std::string_view name) {
-    // Written by some tools beside the embedding that it is tied to; rotary tables by very old ones.
+    // Written by some tools beside the embedding that it is tied to; rotary tables by very old
+    // ones.
     return (name == "lm_head.weight" && stage.config().tie_word_embeddings) ||
            name.ends_with(".rotary_emb.inv_freq");
   };

@@ -1,6 +1,6 @@
-// Stage: what the trainer and the pipeline schedules see of a model: ordered blocks with global names, of which this rank
-// holds a contiguous part, from activations to activations. The stage that holds the head turns hidden states into a loss
-// through a LossFunction.
+// Stage: what the trainer and the pipeline schedules see of a model: ordered blocks with global
+// names, of which this rank holds a contiguous part, from activations to activations. The stage
+// that holds the head turns hidden states into a loss through a LossFunction.
 //
 //   auto stage = BuildModel(config, context, at::kFloat, runner);
 //   TensorList out = stage->Forward(micro_batch, {});
@@ -23,7 +23,8 @@ namespace lathe {
 // The integers of one micro batch; every stage has them.
 struct MicroBatch {
   at::Tensor input_ids;  // [batch, seq] int64
-  at::Tensor labels;     // [batch, seq] int64, not shifted, −100 where no loss is wanted (Hugging Face's convention)
+  at::Tensor labels;     // [batch, seq] int64, not shifted, −100 where no loss is wanted (Hugging
+                         // Face's convention)
 };
 
 // The head as loss functions see it: tensor_parallel/vocab_parallel_head.h says what each does.
@@ -43,8 +44,9 @@ class LossFunction {
   // What this micro batch contributes to the divisor: tokens, sequences or samples that count.
   virtual double Weight(const MicroBatch& batch) const = 0;
 
-  // Σ loss / total_weight over this micro batch, a scalar, where total_weight is the sum of Weight over all micro batches
-  // and ranks of the update: so N micro batches equal one. hidden: [batch, seq, hidden_size].
+  // Σ loss / total_weight over this micro batch, a scalar, where total_weight is the sum of Weight
+  // over all micro batches and ranks of the update: so N micro batches equal one. hidden: [batch,
+  // seq, hidden_size].
   virtual at::Tensor Compute(const at::Tensor& hidden, OutputHead& head, const MicroBatch& batch,
                              double total_weight) const = 0;
 };
@@ -53,8 +55,9 @@ class Stage {
  public:
   virtual ~Stage() = default;
 
-  // activations: empty on the first stage, what the previous stage returned on the others. Returns this stage's
-  // activations, each [batch, seq, hidden_size]; on the last stage the normalised hidden states.
+  // activations: empty on the first stage, what the previous stage returned on the others. Returns
+  // this stage's activations, each [batch, seq, hidden_size]; on the last stage the normalised
+  // hidden states.
   virtual TensorList Forward(const MicroBatch& batch, const TensorList& activations) = 0;
 
   // The head, on the last stage; null elsewhere.
@@ -65,8 +68,9 @@ class Stage {
 
   virtual const ModelConfig& config() const = 0;
 
-  // Matrix-product FLOPs of one token's forward and backward at this sequence length, over the whole model (6 per weight
-  // in a product, causal attention by half): what utilisation is measured with.
+  // Matrix-product FLOPs of one token's forward and backward at this sequence length, over the
+  // whole model (6 per weight in a product, causal attention by half): what utilisation is measured
+  // with.
   virtual double FlopsPerToken(int64_t seq_len) const = 0;
 };
 

@@ -1,5 +1,6 @@
-// Schedules: the order in which one update's micro batches go forward and backward through the stages of a pipeline. The
-// trainer knows nothing but these two calls; one stage IS gradient accumulation.
+// Schedules: the order in which one update's micro batches go forward and backward through the
+// stages of a pipeline. The trainer knows nothing but these two calls; one stage IS gradient
+// accumulation.
 //
 //   double loss = ForwardBackward(stage, num_micro_batches);
 //   ForwardOnly(stage, num_micro_batches, [&](int i, double loss) { ... });
@@ -15,8 +16,8 @@
 
 namespace lathe {
 
-// A stage bound to one update's micro batches: what a schedule calls. The trainer makes it of a models/ Stage, a client of
-// whatever it trains.
+// A stage bound to one update's micro batches: what a schedule calls. The trainer makes it of a
+// models/ Stage, a client of whatever it trains.
 class ScheduledStage {
  public:
   virtual ~ScheduledStage() = default;

@@ -1,11 +1,12 @@
 // ColumnParallelLinear: Y = X·Aᵀ + b with A's rows (output features) split over the tensor ranks.
 //
-//   ColumnParallelLinear up({.name = "model.layers.0.mlp.up_proj", .in = 256, .out = 704, .bias = false,
+//   ColumnParallelLinear up({.name = "model.layers.0.mlp.up_proj", .in = 256, .out = 704, .bias =
+//   false,
 //                            .init = Initializer::Normal(0.02)}, tp, at::kFloat);
 //   at::Tensor y = up.Forward(x);     // [..., 704 / tp]: this rank's output features
 //
-// Usually followed by a RowParallelLinear, which takes exactly that slice. With a group of one it is a plain linear layer.
-// Source: Megatron-LM section 3; Megatron Core tensor_parallel/layers.py.
+// Usually followed by a RowParallelLinear, which takes exactly that slice. With a group of one it
+// is a plain linear layer. Source: Megatron-LM section 3; Megatron Core tensor_parallel/layers.py.
 #ifndef LATHE_TENSOR_PARALLEL_COLUMN_PARALLEL_LINEAR_H_
 #define LATHE_TENSOR_PARALLEL_COLUMN_PARALLEL_LINEAR_H_
 
@@ -29,8 +30,8 @@ struct LinearOptions {
 
 class ColumnParallelLinear {
  public:
-  // `tp` must outlive the layer. options.out must divide by tp.size() (TORCH_CHECK; configurations are validated where
-  // they are read).
+  // `tp` must outlive the layer. options.out must divide by tp.size() (TORCH_CHECK; configurations
+  // are validated where they are read).
   ColumnParallelLinear(const LinearOptions& options, const Communicator& tp, at::ScalarType dtype);
 
   // x: [..., in], the same on all ranks. Returns [..., out / size].

@@ -15,7 +15,8 @@ TEST(ExpRowsKernelTest, EqualsDoublePrecision) {
     std::vector<float> logits(3 * columns), shift(3), sum(3);
     for (int64_t i = 0; i < 3 * columns; ++i) {
       // From 0 down to about −100, unevenly; all distinct.
-      logits[i] = 20.0f - 120.0f * static_cast<float>((i * 7919) % (3 * columns)) / (3.0f * columns);
+      logits[i] =
+          20.0f - 120.0f * static_cast<float>((i * 7919) % (3 * columns)) / (3.0f * columns);
     }
     const std::vector<float> before = logits;
     RowMax(logits.data(), 0, 3, columns, shift.data());
@@ -45,7 +46,8 @@ TEST(ExpRowsKernelTest, OnlyTheGivenRows) {
 }
 
 TEST(ExpRowsKernelTest, NonFiniteLogitsAreNotHidden) {
-  const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
+  const float nan = std::numeric_limits<float>::quiet_NaN(),
+              infinity = std::numeric_limits<float>::infinity();
   for (float bad : {nan, infinity}) {
     for (int at : {0, 5, 19}) {
       std::vector<float> logits(20, 1.0f);

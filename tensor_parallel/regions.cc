@@ -33,9 +33,8 @@ at::Tensor Gathered(const at::Tensor& x, const Communicator& group) {
 
 at::Tensor CopyToRegion(const at::Tensor& x, const Communicator& group) {
   if (group.size() == 1 || !RecordsGradient({x})) return x;
-  return Record("CopyToRegion", {x}, x.detach().view(x.sizes()), [&group](const at::Tensor& dy) -> TensorList {
-    return {AllReduced(dy, group)};
-  });
+  return Record("CopyToRegion", {x}, x.detach().view(x.sizes()),
+                [&group](const at::Tensor& dy) -> TensorList { return {AllReduced(dy, group)}; });
 }
 
 at::Tensor ReduceFromRegion(const at::Tensor& x, const Communicator& group) {
@@ -50,18 +49,16 @@ at::Tensor ScatterToRegion(const at::Tensor& x, const Communicator& group) {
   if (group.size() == 1) return x;
   at::Tensor y = MySlice(x, group);
   if (!RecordsGradient({x})) return y;
-  return Record("ScatterToRegion", {x}, std::move(y), [&group](const at::Tensor& dy) -> TensorList {
-    return {Gathered(dy, group)};
-  });
+  return Record("ScatterToRegion", {x}, std::move(y),
+                [&group](const at::Tensor& dy) -> TensorList { return {Gathered(dy, group)}; });
 }
 
 at::Tensor GatherFromRegion(const at::Tensor& x, const Communicator& group) {
   if (group.size() == 1) return x;
   at::Tensor y = Gathered(x, group);
   if (!RecordsGradient({x})) return y;
-  return Record("GatherFromRegion", {x}, std::move(y), [&group](const at::Tensor& dy) -> TensorList {
-    return {MySlice(dy, group)};
-  });
+  return Record("GatherFromRegion", {x}, std::move(y),
+                [&group](const at::Tensor& dy) -> TensorList { return {MySlice(dy, group)}; });
 }
 
 }  // namespace lathe

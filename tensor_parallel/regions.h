@@ -1,5 +1,6 @@
-// Region operators (Megatron-LM, Shoeybi et al. 2019, section 3): conjugate pairs that move activations into and out of
-// the region in which each tensor rank works on its own shard. With a group of one each is the identity.
+// Region operators (Megatron-LM, Shoeybi et al. 2019, section 3): conjugate pairs that move
+// activations into and out of the region in which each tensor rank works on its own shard. With a
+// group of one each is the identity.
 //
 //   operator            forward        backward
 //   CopyToRegion        identity       all-reduce
@@ -7,7 +8,8 @@
 //   ScatterToRegion     take my slice  all-gather      (last dim)
 //   GatherFromRegion    all-gather     take my slice   (last dim)
 //
-// Errors: CollectiveError, thrown, in forward or backward. All ranks of the group make the same calls.
+// Errors: CollectiveError, thrown, in forward or backward. All ranks of the group make the same
+// calls.
 #ifndef LATHE_TENSOR_PARALLEL_REGIONS_H_
 #define LATHE_TENSOR_PARALLEL_REGIONS_H_
 

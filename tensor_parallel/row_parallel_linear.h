@@ -1,8 +1,10 @@
-// RowParallelLinear: Y = X·Aᵀ + b with A's columns (input features) split over the tensor ranks: each rank multiplies its
-// slice of X, the partial products are summed, and the bias is added once, after the sum.
+// RowParallelLinear: Y = X·Aᵀ + b with A's columns (input features) split over the tensor ranks:
+// each rank multiplies its slice of X, the partial products are summed, and the bias is added once,
+// after the sum.
 //
-//   RowParallelLinear down({.name = "model.layers.0.mlp.down_proj", .in = 704, .out = 256, ...}, tp, at::kFloat);
-//   at::Tensor y = down.Forward(h);   // h [..., 704 / tp], y [..., 256] on all ranks
+//   RowParallelLinear down({.name = "model.layers.0.mlp.down_proj", .in = 704, .out = 256, ...},
+//   tp, at::kFloat); at::Tensor y = down.Forward(h);   // h [..., 704 / tp], y [..., 256] on all
+//   ranks
 //
 // Source: Megatron-LM section 3; Megatron Core tensor_parallel/layers.py.
 #ifndef LATHE_TENSOR_PARALLEL_ROW_PARALLEL_LINEAR_H_

@@ -1,13 +1,13 @@
-// Every layer and both forms of the head at degrees 1, 2 and 4, threads as ranks, against the plain formula under
-// LibTorch's own autograd, in fp64: outputs, input gradients, weight gradients, with the default sink and with one that
-// defers every weight gradient.
+// Every layer and both forms of the head at degrees 1, 2 and 4, threads as ranks, against the plain
+// formula under LibTorch's own autograd, in fp64: outputs, input gradients, weight gradients, with
+// the default sink and with one that defers every weight gradient.
 #include <memory>
 #include <tuple>
 #include <vector>
 
 #include "ATen/ops/arange.h"
-#include "ATen/ops/empty.h"
 #include "ATen/ops/embedding.h"
+#include "ATen/ops/empty.h"
 #include "ATen/ops/linear.h"
 #include "ATen/ops/log_softmax.h"
 #include "ATen/ops/mul.h"
@@ -54,7 +54,8 @@ void ExpectShardOf(const Parameter& p, const at::Tensor& whole) {
     EXPECT_LT(RelativeError(mine, reference), kTolerance) << p.name();
     accounted += mine.abs().sum().item().toDouble();
   }
-  EXPECT_NEAR(p.main_grad.abs().sum().item().toDouble(), accounted, 1e-9) << p.name() << ": padding";
+  EXPECT_NEAR(p.main_grad.abs().sum().item().toDouble(), accounted, 1e-9)
+      << p.name() << ": padding";
 }
 
 class TensorParallelTest : public testing::TestWithParam<std::tuple<int, bool>> {
@@ -75,20 +76,23 @@ class TensorParallelTest : public testing::TestWithParam<std::tuple<int, bool>> 
 
   void Run(const std::function<void(Rank&)>& body) {
     const auto [degree, defer] = GetParam();
-    RunThreadRanks(*ProcessMesh::Create({{"tp", degree}}), [&, defer = defer](const ParallelContext& context) {
-      Rank rank{.tp = context.Group({"tp"}), .defer = defer};
-      body(rank);
-    });
+    RunThreadRanks(*ProcessMesh::Create({{"tp", degree}}),
+                   [&, defer = defer](const ParallelContext& context) {
+                     Rank rank{.tp = context.Group({"tp"}), .defer = defer};
+                     body(rank);
+                   });
   }
 };
 
 TEST_P(TensorParallelTest, ColumnThenRowIsAnMlp) {
   Run([](Rank& rank) {
     for (bool bias : {false, true}) {
-      ColumnParallelLinear up({.name = "up", .in = 6, .out = 8, .bias = bias, .init = Initializer::Normal(1)},
-                              rank.tp, at::kDouble);
-      RowParallelLinear down({.name = "down", .in = 8, .out = 5, .bias = bias, .init = Initializer::Normal(1)},
-                             rank.tp, at::kDouble);
+      ColumnParallelLinear up(
+          {.name = "up", .in = 6, .out = 8, .bias = bias, .init = Initializer::Normal(1)}, rank.tp,
+          at::kDouble);
+      RowParallelLinear down(
+          {.name = "down", .in = 8, .out = 5, .bias = bias, .init = Initializer::Normal(1)},
+          rank.tp, at::kDouble);
       std::vector<Parameter*> parameters = up.parameters();
       for (Parameter* p : down.parameters()) parameters.push_back(p);
       rank.Prepare(parameters);
@@ -100,8 +104,9 @@ TEST_P(TensorParallelTest, ColumnThenRowIsAnMlp) {
       const at::Tensor rx = x.detach().clone().set_requires_grad(true);
       std::vector<at::Tensor> w;
       for (Parameter* p : parameters) {
-        w.push_back(p->name().ends_with("bias") ? at::zeros(p->full_shape(), at::kDouble).set_requires_grad(true)
-                                                : Whole(*p));
+        w.push_back(p->name().ends_with("bias")
+                        ? at::zeros(p->full_shape(), at::kDouble).set_requires_grad(true)
+                        : Whole(*p));
       }
       const at::Tensor ry = bias ? at::linear(at::linear(rx, w[0], w[1]).tanh(), w[2], w[3])
                                  : at::linear(at::linear(rx, w[0]).tanh(), w[1]);
@@ -154,7 +159,8 @@ TEST_P(TensorParallelTest, EmbeddingWithPaddedVocabulary) {
   });
 }
 
-at::Tensor ReferenceLogProbs(const at::Tensor& hidden, const at::Tensor& w, const at::Tensor& targets) {
+at::Tensor ReferenceLogProbs(const at::Tensor& hidden, const at::Tensor& w,
+                             const at::Tensor& targets) {
   return at::log_softmax(at::linear(hidden, w), 1).gather(1, targets.unsqueeze(1)).squeeze(1);
 }
 
@@ -162,7 +168,8 @@ at::Tensor ReferenceLogProbs(const at::Tensor& hidden, const at::Tensor& w, cons
 TEST_P(TensorParallelTest, WeightedCrossEntropy) {
   Run([](Rank& rank) {
     constexpr int64_t kTokens = 600;
-    VocabShard shard = VocabShard::Create("head", 11, 4, Initializer::Normal(1), rank.tp, at::kDouble);
+    VocabShard shard =
+        VocabShard::Create("head", 11, 4, Initializer::Normal(1), rank.tp, at::kDouble);
     rank.Prepare({shard.weight.get()});
     VocabParallelHead head(shard, rank.tp);
     at::Tensor targets = at::arange(0, kTokens, at::kLong).remainder(11);
@@ -180,13 +187,16 @@ TEST_P(TensorParallelTest, WeightedCrossEntropy) {
 
       const at::Tensor w = Whole(*shard.weight);
       const at::Tensor rh = hidden.detach().clone().set_requires_grad(true);
-      const at::Tensor reference = at::mul(ReferenceLogProbs(rh, w, targets), row_weights).sum().neg();
+      const at::Tensor reference =
+          at::mul(ReferenceLogProbs(rh, w, targets), row_weights).sum().neg();
       RunBackward({reference}, {{}});
       EXPECT_LT(RelativeError(loss, reference), kTolerance);
       EXPECT_LT(RelativeError(hidden.grad(), rh.grad()), kTolerance);
       ExpectShardOf(*shard.weight, w.grad());
       at::NoGradGuard no_grad;
-      EXPECT_LT(RelativeError(head.WeightedCrossEntropy(hidden, row_targets, row_weights), reference), kTolerance);
+      EXPECT_LT(
+          RelativeError(head.WeightedCrossEntropy(hidden, row_targets, row_weights), reference),
+          kTolerance);
       EXPECT_LT(RelativeError(head.Logits(hidden), at::linear(rh, w)), kTolerance);
     }
   });
@@ -194,7 +204,8 @@ TEST_P(TensorParallelTest, WeightedCrossEntropy) {
 
 TEST_P(TensorParallelTest, NoTokenCounts) {
   Run([](Rank& rank) {
-    VocabShard shard = VocabShard::Create("head", 11, 4, Initializer::Normal(1), rank.tp, at::kDouble);
+    VocabShard shard =
+        VocabShard::Create("head", 11, 4, Initializer::Normal(1), rank.tp, at::kDouble);
     rank.Prepare({shard.weight.get()});
     VocabParallelHead head(shard, rank.tp);
     const at::Tensor hidden = Values("hidden", {3, 4}).set_requires_grad(true);
@@ -210,7 +221,8 @@ TEST_P(TensorParallelTest, NoTokenCounts) {
 TEST_P(TensorParallelTest, TokenLogProbs) {
   Run([](Rank& rank) {
     constexpr int64_t kTokens = 300;
-    VocabShard shard = VocabShard::Create("head", 11, 4, Initializer::Normal(1), rank.tp, at::kDouble);
+    VocabShard shard =
+        VocabShard::Create("head", 11, 4, Initializer::Normal(1), rank.tp, at::kDouble);
     rank.Prepare({shard.weight.get()});
     VocabParallelHead head(shard, rank.tp);
     const at::Tensor targets = at::arange(0, kTokens, at::kLong).remainder(11);
@@ -231,12 +243,15 @@ TEST_P(TensorParallelTest, TokenLogProbs) {
 
 TEST_P(TensorParallelTest, FrozenHeadStillSendsTheInputGradient) {
   Run([](Rank& rank) {
-    VocabShard shard = VocabShard::Create("head", 11, 4, Initializer::Normal(1), rank.tp, at::kDouble);
+    VocabShard shard =
+        VocabShard::Create("head", 11, 4, Initializer::Normal(1), rank.tp, at::kDouble);
     rank.Prepare({shard.weight.get()});
     shard.weight->set_trainable(false);
     VocabParallelHead head(shard, rank.tp);
     const at::Tensor hidden = Values("hidden", {3, 4}).set_requires_grad(true);
-    RunBackward({head.WeightedCrossEntropy(hidden, at::arange(0, 3, at::kLong), Values("w", {3}).abs())}, {{}});
+    RunBackward(
+        {head.WeightedCrossEntropy(hidden, at::arange(0, 3, at::kLong), Values("w", {3}).abs())},
+        {{}});
     EXPECT_GT(hidden.grad().abs().sum().item().toDouble(), 0);
     EXPECT_FALSE(shard.weight->main_grad.defined());
   });

@@ -15,8 +15,8 @@ VocabShard VocabShard::Create(const std::string& name, int64_t vocab_size, int64
   VocabShard shard;
   shard.first_row = std::min(vocab_size, tp.rank() * per_rank);
   shard.num_rows = std::min(per_rank, vocab_size - shard.first_row);
-  TORCH_CHECK(shard.num_rows > 0, name, ": a vocabulary of ", vocab_size, " leaves tensor rank ", tp.rank(),
-              " of ", tp.size(), " without a row");
+  TORCH_CHECK(shard.num_rows > 0, name, ": a vocabulary of ", vocab_size, " leaves tensor rank ",
+              tp.rank(), " of ", tp.size(), " without a row");
   shard.weight = std::make_unique<Parameter>(
       name, std::vector<int64_t>{vocab_size, hidden},
       ShardSpec::Slice({vocab_size, hidden}, 0, shard.first_row, shard.num_rows),

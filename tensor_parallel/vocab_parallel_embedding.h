@@ -1,8 +1,10 @@
-// VocabParallelEmbedding: the embedding table with its rows (the vocabulary) split over the tensor ranks. Rows are padded
-// so that every rank holds equally many; padding is in no ShardPiece, hence in no file, norm or logit.
+// VocabParallelEmbedding: the embedding table with its rows (the vocabulary) split over the tensor
+// ranks. Rows are padded so that every rank holds equally many; padding is in no ShardPiece, hence
+// in no file, norm or logit.
 //
-//   VocabParallelEmbedding embed("model.embed_tokens", /*vocab_size=*/49152, /*hidden=*/256, init, tp, at::kFloat);
-//   at::Tensor h = embed.Forward(ids);                 // [batch, seq] int64 → [batch, seq, hidden] on all ranks
+//   VocabParallelEmbedding embed("model.embed_tokens", /*vocab_size=*/49152, /*hidden=*/256, init,
+//   tp, at::kFloat); at::Tensor h = embed.Forward(ids);                 // [batch, seq] int64 →
+//   [batch, seq, hidden] on all ranks
 //
 // Its table also serves as the tied head: see vocab_parallel_head.h.
 #ifndef LATHE_TENSOR_PARALLEL_VOCAB_PARALLEL_EMBEDDING_H_
@@ -25,19 +27,20 @@ struct VocabShard {
   std::unique_ptr<Parameter> weight;
 
   // `name`: the parameter's full name ("model.embed_tokens.weight", "lm_head.weight").
-  static VocabShard Create(const std::string& name, int64_t vocab_size, int64_t hidden, Initializer init,
-                           const Communicator& tp, at::ScalarType dtype);
+  static VocabShard Create(const std::string& name, int64_t vocab_size, int64_t hidden,
+                           Initializer init, const Communicator& tp, at::ScalarType dtype);
 };
 
 class VocabParallelEmbedding {
  public:
-  // `module`: "model.embed_tokens". `tp` must outlive the layer. Lookups of `padding_id` give no gradient.
-  VocabParallelEmbedding(const std::string& module, int64_t vocab_size, int64_t hidden, Initializer init,
-                         const Communicator& tp, at::ScalarType dtype,
+  // `module`: "model.embed_tokens". `tp` must outlive the layer. Lookups of `padding_id` give no
+  // gradient.
+  VocabParallelEmbedding(const std::string& module, int64_t vocab_size, int64_t hidden,
+                         Initializer init, const Communicator& tp, at::ScalarType dtype,
                          std::optional<int64_t> padding_id = std::nullopt);
 
-  // ids: [...] int64 in [0, vocab_size), the same on all ranks (checked where batches are made, not here).
-  // Returns [..., hidden] on all ranks.
+  // ids: [...] int64 in [0, vocab_size), the same on all ranks (checked where batches are made, not
+  // here). Returns [..., hidden] on all ranks.
   at::Tensor Forward(const at::Tensor& ids);
 
   VocabShard& shard() { return shard_; }

@@ -25,8 +25,9 @@
 namespace lathe {
 namespace {
 
-// Tokens per chunk. Each chunk reads and writes the weight gradient once, so fewer tokens cost memory traffic (9 % of the
-// product's time at 256) and more cost memory: 256 rows of 152,000 fp32 logits are 156 MB.
+// Tokens per chunk. Each chunk reads and writes the weight gradient once, so fewer tokens cost
+// memory traffic (9 % of the product's time at 256) and more cost memory: 256 rows of 152,000 fp32
+// logits are 156 MB.
 constexpr int64_t kChunkTokens = 256;
 
 using KernelType = float;
@@ -43,7 +44,7 @@ struct ChunkSoftmax {
   at::Tensor log_prob;      // [n]: of the target
   at::Tensor log_sum;       // [n]: log Σ exp(logit)
   at::Tensor local_target;  // [n] row of the local table, 0 where another rank has it
-  at::Tensor has_target;    // [n] 1 where this rank has the target's row, else 0; in the upcast dtype
+  at::Tensor has_target;  // [n] 1 where this rank has the target's row, else 0; in the upcast dtype
 };
 
 // The kernel serves what training uses; fp64 (the equivalence tests) takes LibTorch's operators.
@@ -56,7 +57,8 @@ at::Tensor MaxOfRows(const at::Tensor& logits) {
   if (!KernelServes(logits)) return logits.amax(1);
   at::Tensor max = at::empty({logits.size(0)}, logits.options());
   at::parallel_for(0, logits.size(0), /*grain_size=*/1, [&](int64_t first, int64_t last) {
-    RowMax(logits.const_data_ptr<KernelType>(), first, last, logits.size(1), max.data_ptr<KernelType>());
+    RowMax(logits.const_data_ptr<KernelType>(), first, last, logits.size(1),
+           max.data_ptr<KernelType>());
   });
   return max;
 }
@@ -66,14 +68,14 @@ at::Tensor ExponentiateRows(at::Tensor& logits, const at::Tensor& max) {
   if (!KernelServes(logits)) return logits.sub_(max.unsqueeze(1)).exp_().sum(1);
   at::Tensor sum = at::empty({logits.size(0)}, logits.options());
   at::parallel_for(0, logits.size(0), /*grain_size=*/1, [&](int64_t first, int64_t last) {
-    ExpRows(logits.data_ptr<KernelType>(), first, last, logits.size(1), max.const_data_ptr<KernelType>(),
-            sum.data_ptr<KernelType>());
+    ExpRows(logits.data_ptr<KernelType>(), first, last, logits.size(1),
+            max.const_data_ptr<KernelType>(), sum.data_ptr<KernelType>());
   });
   return sum;
 }
 
-ChunkSoftmax ComputeChunk(const at::Tensor& hidden, const at::Tensor& targets, const VocabShard& shard,
-                          const Communicator& tp) {
+ChunkSoftmax ComputeChunk(const at::Tensor& hidden, const at::Tensor& targets,
+                          const VocabShard& shard, const Communicator& tp) {
   ChunkSoftmax chunk;
   at::Tensor logits = Upcast(at::mm(hidden, UsedRows(shard.weight->tensor(), shard).t()));
   const at::Tensor local = targets.sub(shard.first_row);
@@ -95,9 +97,9 @@ ChunkSoftmax ComputeChunk(const at::Tensor& hidden, const at::Tensor& targets, c
   return chunk;
 }
 
-// With p the softmax, 1 the target's indicator and g the gradient of −log p per token ([n]): the logits' gradient is
-// g·(p − 1). Both products use it as exponentials scaled per row minus one row per token, so the [n, vocabulary] block is
-// not written again.
+// With p the softmax, 1 the target's indicator and g the gradient of −log p per token ([n]): the
+// logits' gradient is g·(p − 1). Both products use it as exponentials scaled per row minus one row
+// per token, so the [n, vocabulary] block is not written again.
 struct ChunkGradient {
   at::Tensor exponentials;  // [n, num_rows] in hidden's dtype
   at::Tensor scale;         // [n, 1]: g / sum
@@ -109,8 +111,8 @@ ChunkGradient MakeGradient(const ChunkSoftmax& chunk, const at::Tensor& g, at::S
           at::mul(g, chunk.has_target).neg_().unsqueeze(1)};
 }
 
-void AddWeightGradient(const ChunkGradient& gradient, const ChunkSoftmax& chunk, const at::Tensor& hidden,
-                       at::Tensor used_rows, bool overwrite) {
+void AddWeightGradient(const ChunkGradient& gradient, const ChunkSoftmax& chunk,
+                       const at::Tensor& hidden, at::Tensor used_rows, bool overwrite) {
   AccumulateOuterProduct(used_rows, overwrite, gradient.exponentials,
                          at::mul(hidden, gradient.scale).to(hidden.scalar_type()));
   used_rows.index_add_(0, chunk.local_target,
@@ -118,7 +120,8 @@ void AddWeightGradient(const ChunkGradient& gradient, const ChunkSoftmax& chunk,
 }
 
 // The hidden states' gradient, partial over the tensor ranks.
-at::Tensor HiddenGradient(const ChunkGradient& gradient, const ChunkSoftmax& chunk, const at::Tensor& table) {
+at::Tensor HiddenGradient(const ChunkGradient& gradient, const ChunkSoftmax& chunk,
+                          const at::Tensor& table) {
   at::Tensor d_hidden = at::mul(Upcast(at::mm(gradient.exponentials, table)), gradient.scale);
   d_hidden.add_(at::mul(at::index_select(table, 0, chunk.local_target), gradient.minus_target));
   return d_hidden.to(table.scalar_type());
@@ -142,20 +145,24 @@ class HeadPass {
   at::Tensor LogProbs() {
     TensorList parts;
     ForEachChunk(hidden_.size(0), [&](int64_t first, int64_t count) {
-      parts.push_back(ComputeChunk(Rows(first, count), targets_.narrow(0, first, count), shard_, tp_).log_prob);
+      parts.push_back(
+          ComputeChunk(Rows(first, count), targets_.narrow(0, first, count), shard_, tp_).log_prob);
     });
-    return parts.empty() ? at::zeros({0}, hidden_.options().dtype(UpcastType(hidden_.scalar_type())))
-                         : at::cat(parts);
+    return parts.empty()
+               ? at::zeros({0}, hidden_.options().dtype(UpcastType(hidden_.scalar_type())))
+               : at::cat(parts);
   }
 
-  // The same, with gradients: `g` [tokens] is the gradient of −log p. The weight's gradient goes to its sink if it is
-  // trainable; `d_hidden` [tokens, hidden_size], if not null, receives the hidden states', summed over the ranks.
+  // The same, with gradients: `g` [tokens] is the gradient of −log p. The weight's gradient goes to
+  // its sink if it is trainable; `d_hidden` [tokens, hidden_size], if not null, receives the hidden
+  // states', summed over the ranks.
   at::Tensor Gradients(const at::Tensor& g, at::Tensor* d_hidden) {
     Parameter& weight = *shard_.weight;
     at::Tensor log_probs;
     if (weight.trainable()) {
       weight.sink()->AccumulateNow(weight, [&](at::Tensor& accumulator, bool overwrite) {
-        if (overwrite && (hidden_.size(0) == 0 || shard_.num_rows < accumulator.size(0))) accumulator.zero_();
+        if (overwrite && (hidden_.size(0) == 0 || shard_.num_rows < accumulator.size(0)))
+          accumulator.zero_();
         log_probs = RunChunks(g, d_hidden, UsedRows(accumulator, shard_), overwrite);
       });
     } else {
@@ -176,7 +183,8 @@ class HeadPass {
     ForEachChunk(hidden_.size(0), [&](int64_t first, int64_t count) {
       const at::Tensor rows = Rows(first, count);
       const ChunkSoftmax chunk = ComputeChunk(rows, targets_.narrow(0, first, count), shard_, tp_);
-      const ChunkGradient gradient = MakeGradient(chunk, g.narrow(0, first, count), rows.scalar_type());
+      const ChunkGradient gradient =
+          MakeGradient(chunk, g.narrow(0, first, count), rows.scalar_type());
       log_probs.narrow(0, first, count).copy_(chunk.log_prob);
       if (weight_grad.defined()) {
         AddWeightGradient(gradient, chunk, rows, weight_grad, overwrite && first == 0);
@@ -196,7 +204,8 @@ class HeadPass {
 
 }  // namespace
 
-at::Tensor VocabParallelHead::WeightedCrossEntropy(const at::Tensor& hidden, const at::Tensor& targets,
+at::Tensor VocabParallelHead::WeightedCrossEntropy(const at::Tensor& hidden,
+                                                   const at::Tensor& targets,
                                                    const at::Tensor& weights) {
   Parameter& weight = *shard_.weight;
   const bool records = RecordsGradient({hidden, weight.tensor()});
@@ -218,15 +227,17 @@ at::Tensor VocabParallelHead::WeightedCrossEntropy(const at::Tensor& hidden, con
   const at::Tensor log_probs = pass.Gradients(wide_weights, needs_d_hidden ? &d_rows : nullptr);
   at::Tensor loss = at::mul(log_probs, wide_weights).sum().neg();
 
-  auto backward = [d_rows, kept, all, shape = hidden.sizes().vec()](const at::Tensor& grad) -> TensorList {
+  auto backward = [d_rows, kept, all,
+                   shape = hidden.sizes().vec()](const at::Tensor& grad) -> TensorList {
     TORCH_CHECK(grad.item().toDouble() == 1,
-                "WeightedCrossEntropy must be the root of backward with gradient 1, got ", grad.item().toDouble(),
-                ": scale its weights instead");
+                "WeightedCrossEntropy must be the root of backward with gradient 1, got ",
+                grad.item().toDouble(), ": scale its weights instead");
     if (!d_rows.defined() || all) return {d_rows, at::Tensor()};
     return {at::zeros(shape, d_rows.options()).index_copy_(0, kept, d_rows), at::Tensor()};
   };
   at::AutoGradMode grad_mode(true);
-  return Record("WeightedCrossEntropy", {hidden, weight.tensor()}, std::move(loss), std::move(backward));
+  return Record("WeightedCrossEntropy", {hidden, weight.tensor()}, std::move(loss),
+                std::move(backward));
 }
 
 at::Tensor VocabParallelHead::TokenLogProbs(const at::Tensor& hidden, const at::Tensor& targets) {
@@ -235,18 +246,21 @@ at::Tensor VocabParallelHead::TokenLogProbs(const at::Tensor& hidden, const at::
   at::Tensor log_probs = NoGrad([&] { return pass->LogProbs(); });
   if (!RecordsGradient({hidden, weight.tensor()})) return log_probs;
   if (weight.trainable()) weight.BeginUse();
-  auto backward = [pass, needs_d_hidden = hidden.requires_grad()](const at::Tensor& grad) -> TensorList {
+  auto backward = [pass,
+                   needs_d_hidden = hidden.requires_grad()](const at::Tensor& grad) -> TensorList {
     at::Tensor d_hidden;
     pass->Gradients(grad.neg(), needs_d_hidden ? &d_hidden : nullptr);
     return {d_hidden, at::Tensor()};
   };
-  return Record("TokenLogProbs", {hidden, weight.tensor()}, std::move(log_probs), std::move(backward));
+  return Record("TokenLogProbs", {hidden, weight.tensor()}, std::move(log_probs),
+                std::move(backward));
 }
 
 at::Tensor VocabParallelHead::Logits(const at::Tensor& hidden) {
   at::NoGradGuard no_grad;
   const int64_t vocab_size = shard_.weight->full_shape()[0];
-  // Every rank multiplies its padded table, so that the slices are equally wide; the padding is the tail.
+  // Every rank multiplies its padded table, so that the slices are equally wide; the padding is the
+  // tail.
   const at::Tensor local = at::mm(hidden.detach(), shard_.weight->tensor().t());
   return GatherFromRegion(local, tp_).narrow(1, 0, vocab_size);
 }

@@ -1,13 +1,13 @@
-// VocabParallelHead: hidden states to loss, log-probabilities or logits over a vocabulary that is split over the tensor
-// ranks. Nothing here ever holds [tokens, vocabulary]: the products run over chunks of tokens, and the ranks exchange two
-// numbers per token, not logits.
+// VocabParallelHead: hidden states to loss, log-probabilities or logits over a vocabulary that is
+// split over the tensor ranks. Nothing here ever holds [tokens, vocabulary]: the products run over
+// chunks of tokens, and the ranks exchange two numbers per token, not logits.
 //
 //   VocabParallelHead head(embed.shard(), tp);                       // tied
 //   at::Tensor loss = head.WeightedCrossEntropy(hidden, targets, weights);
 //   RunBackward({loss}, {{}});
 //
-// All three take hidden [tokens, hidden_size] and targets [tokens] int64 in [0, vocab_size), the same on all ranks.
-// Losses and log-probabilities are computed and returned in max(dtype, fp32).
+// All three take hidden [tokens, hidden_size] and targets [tokens] int64 in [0, vocab_size), the
+// same on all ranks. Losses and log-probabilities are computed and returned in max(dtype, fp32).
 #ifndef LATHE_TENSOR_PARALLEL_VOCAB_PARALLEL_HEAD_H_
 #define LATHE_TENSOR_PARALLEL_VOCAB_PARALLEL_HEAD_H_
 
@@ -22,18 +22,18 @@ class VocabParallelHead {
   // Both must outlive the head.
   VocabParallelHead(VocabShard& shard, const Communicator& tp) : shard_(shard), tp_(tp) {}
 
-  // Σ weightᵢ · −log p(targetᵢ | hiddenᵢ), a scalar: the first form. Rows of weight 0 are not computed (their target may be
-  // anything, −100 say).
+  // Σ weightᵢ · −log p(targetᵢ | hiddenᵢ), a scalar: the first form. Rows of weight 0 are not
+  // computed (their target may be anything, −100 say).
   //
-  // When recorded, gradients are made in this forward, chunk by chunk, while the probabilities are at hand: the weight's
-  // goes to the sink at once, the hidden states' is kept, [tokens, hidden_size]. So the loss must be the root of the
-  // backward, with gradient 1 (TORCH_CHECK): scale `weights` instead.
-  // Shapes: weights [tokens], any floating dtype.
+  // When recorded, gradients are made in this forward, chunk by chunk, while the probabilities are
+  // at hand: the weight's goes to the sink at once, the hidden states' is kept, [tokens,
+  // hidden_size]. So the loss must be the root of the backward, with gradient 1 (TORCH_CHECK):
+  // scale `weights` instead. Shapes: weights [tokens], any floating dtype.
   at::Tensor WeightedCrossEntropy(const at::Tensor& hidden, const at::Tensor& targets,
                                   const at::Tensor& weights);
 
-  // log p(targetᵢ | hiddenᵢ), [tokens]: the second form, whose gradient may be anything (preference losses). Keeps hidden
-  // and one number per token, and computes the products again in backward.
+  // log p(targetᵢ | hiddenᵢ), [tokens]: the second form, whose gradient may be anything (preference
+  // losses). Keeps hidden and one number per token, and computes the products again in backward.
   at::Tensor TokenLogProbs(const at::Tensor& hidden, const at::Tensor& targets);
 
   // [tokens, vocab_size] on all ranks, in hidden's dtype, never recorded: for generation and tests.

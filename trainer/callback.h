@@ -1,11 +1,14 @@
-// Callback: an observer of the training loop. A new behaviour in training is a callback, not a flag in the loop.
+// Callback: an observer of the training loop. A new behaviour in training is a callback, not a flag
+// in the loop.
 //
 //   class PrintLoss : public Callback {
-//     void OnLog(const TrainerState& state, const nlohmann::json& logs, TrainerControl&) override { ... }
+//     void OnLog(const TrainerState& state, const nlohmann::json& logs, TrainerControl&) override {
+//     ... }
 //   };
 //
-// Callbacks run on every rank in the order of the list; those that print or write are only given to rank 0. What they set
-// in TrainerControl must follow from what all ranks know (state and logs), so that all ranks decide alike.
+// Callbacks run on every rank in the order of the list; those that print or write are only given to
+// rank 0. What they set in TrainerControl must follow from what all ranks know (state and logs), so
+// that all ranks decide alike.
 #ifndef LATHE_TRAINER_CALLBACK_H_
 #define LATHE_TRAINER_CALLBACK_H_
 
@@ -27,7 +30,7 @@ struct TrainerControl {
 
 // What a step was, for displays.
 struct StepInfo {
-  double loss = 0;             // of this update
+  double loss = 0;               // of this update
   double tokens_per_second = 0;  // mean since the end of this run's first step; 0 before
 };
 
@@ -35,14 +38,21 @@ class Callback {
  public:
   virtual ~Callback() = default;
   virtual absl::Status OnTrainBegin(const TrainerState&) { return absl::OkStatus(); }
-  virtual absl::Status OnStepEnd(const TrainerState&, const StepInfo&, TrainerControl&) { return absl::OkStatus(); }
-  virtual absl::Status OnEpochEnd(const TrainerState&, TrainerControl&) { return absl::OkStatus(); }
-  // `logs` as it goes into log_history, without "step".
-  virtual absl::Status OnLog(const TrainerState&, const nlohmann::json& logs) { return absl::OkStatus(); }
-  virtual absl::Status OnEvaluate(const TrainerState&, const nlohmann::json& metrics, TrainerControl&) {
+  virtual absl::Status OnStepEnd(const TrainerState&, const StepInfo&, TrainerControl&) {
     return absl::OkStatus();
   }
-  virtual absl::Status OnSave(const TrainerState&, const std::string& checkpoint) { return absl::OkStatus(); }
+  virtual absl::Status OnEpochEnd(const TrainerState&, TrainerControl&) { return absl::OkStatus(); }
+  // `logs` as it goes into log_history, without "step".
+  virtual absl::Status OnLog(const TrainerState&, const nlohmann::json& logs) {
+    return absl::OkStatus();
+  }
+  virtual absl::Status OnEvaluate(const TrainerState&, const nlohmann::json& metrics,
+                                  TrainerControl&) {
+    return absl::OkStatus();
+  }
+  virtual absl::Status OnSave(const TrainerState&, const std::string& checkpoint) {
+    return absl::OkStatus();
+  }
   virtual absl::Status OnTrainEnd(const TrainerState&) { return absl::OkStatus(); }
 };
 

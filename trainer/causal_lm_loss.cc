@@ -16,12 +16,13 @@ double CausalLmLoss::Weight(const MicroBatch& batch) const {
   return batch.labels.narrow(1, 1, batch.labels.size(1) - 1).ne(kIgnore).sum().item().toDouble();
 }
 
-at::Tensor CausalLmLoss::Compute(const at::Tensor& hidden, OutputHead& head, const MicroBatch& batch,
-                                 double total_weight) const {
+at::Tensor CausalLmLoss::Compute(const at::Tensor& hidden, OutputHead& head,
+                                 const MicroBatch& batch, double total_weight) const {
   const int64_t rows = batch.labels.size(0), seq = batch.labels.size(1);
   // Shifted left; the last position has nothing to predict.
   const at::Tensor targets = at::cat(
-      {batch.labels.narrow(1, 1, seq - 1), at::full({rows, 1}, kIgnore, batch.labels.options())}, 1);
+      {batch.labels.narrow(1, 1, seq - 1), at::full({rows, 1}, kIgnore, batch.labels.options())},
+      1);
   // An update without any label has loss 0, not 0/0.
   const double each = 1 / std::max(total_weight, 1.0);
   const at::Tensor weights = targets.ne(kIgnore).to(at::kDouble).mul_(each);

@@ -6,9 +6,9 @@
 
 namespace lathe {
 
-// Position t predicts label t + 1; labels of −100 do not count. The weight of a micro batch is its number of labels that
-// count, so a micro batch with more of them weighs more, whatever the accumulation.
-// Source: transformers loss/loss_utils.py, ForCausalLMLoss with num_items_in_batch.
+// Position t predicts label t + 1; labels of −100 do not count. The weight of a micro batch is its
+// number of labels that count, so a micro batch with more of them weighs more, whatever the
+// accumulation. Source: transformers loss/loss_utils.py, ForCausalLMLoss with num_items_in_batch.
 class CausalLmLoss : public LossFunction {
  public:
   double Weight(const MicroBatch& batch) const override;

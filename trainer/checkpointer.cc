@@ -40,9 +40,13 @@ std::string TotalsToJson(const RunningTotals& totals) {
 absl::StatusOr<RunningTotals> TotalsFromJson(const std::string& text, const std::string& file) {
   const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   RunningTotals totals;
-  const auto number = [&](const char* key) { return json.is_object() && json.contains(key) && json[key].is_number(); };
-  for (const char* key : {"total_loss", "loss_since_log", "steps_since_log", "last_logged_step", "nonfinite_steps"}) {
-    if (!number(key)) return absl::InvalidArgumentError(absl::StrCat(file, ": number '", key, "' is missing"));
+  const auto number = [&](const char* key) {
+    return json.is_object() && json.contains(key) && json[key].is_number();
+  };
+  for (const char* key :
+       {"total_loss", "loss_since_log", "steps_since_log", "last_logged_step", "nonfinite_steps"}) {
+    if (!number(key))
+      return absl::InvalidArgumentError(absl::StrCat(file, ": number '", key, "' is missing"));
   }
   totals.total_loss = json["total_loss"];
   totals.loss_since_log = json["loss_since_log"];
@@ -75,8 +79,8 @@ RankGroup MakeRankGroup(const Communicator& group) {
 }
 
 Checkpointer::Checkpointer(std::string output_dir, std::map<std::string, std::string> model_files,
-                           at::ScalarType weights_dtype, int64_t save_total_limit, ZeroOptimizer& optimizer,
-                           const ParallelContext& context)
+                           at::ScalarType weights_dtype, int64_t save_total_limit,
+                           ZeroOptimizer& optimizer, const ParallelContext& context)
     : output_dir_(std::move(output_dir)),
       model_files_(std::move(model_files)),
       weights_dtype_(weights_dtype),
@@ -92,10 +96,12 @@ absl::Status Checkpointer::WriteModel(AtomicDirectory& directory) const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> Checkpointer::Save(const TrainerState& state, const RunningTotals& totals) {
+absl::StatusOr<std::string> Checkpointer::Save(const TrainerState& state,
+                                               const RunningTotals& totals) {
   const std::string name = CheckpointName(state.global_step);
-  ABSL_ASSIGN_OR_RETURN(std::unique_ptr<AtomicDirectory> directory,
-                        AtomicDirectory::Create(output_dir_, name, MakeRankGroup(context_.World())));
+  ABSL_ASSIGN_OR_RETURN(
+      std::unique_ptr<AtomicDirectory> directory,
+      AtomicDirectory::Create(output_dir_, name, MakeRankGroup(context_.World())));
   ABSL_RETURN_IF_ERROR(WriteModel(*directory));
   ABSL_RETURN_IF_ERROR(SaveTensors(*directory, "optimizer", optimizer_.States()));
   if (context_.rank() == 0) {
@@ -120,9 +126,11 @@ absl::Status Checkpointer::LoadWeights(const std::string& checkpoint) {
   return absl::OkStatus();
 }
 
-absl::Status Checkpointer::Load(const std::string& checkpoint, TrainerState* state, RunningTotals* totals) {
+absl::Status Checkpointer::Load(const std::string& checkpoint, TrainerState* state,
+                                RunningTotals* totals) {
   ABSL_ASSIGN_OR_RETURN(const std::string state_text, ReadFile(checkpoint + "/trainer_state.json"));
-  ABSL_ASSIGN_OR_RETURN(*state, TrainerState::FromJson(state_text, checkpoint + "/trainer_state.json"));
+  ABSL_ASSIGN_OR_RETURN(*state,
+                        TrainerState::FromJson(state_text, checkpoint + "/trainer_state.json"));
   ABSL_ASSIGN_OR_RETURN(const std::string totals_text, ReadFile(checkpoint + "/lathe_state.json"));
   ABSL_ASSIGN_OR_RETURN(*totals, TotalsFromJson(totals_text, checkpoint + "/lathe_state.json"));
   ABSL_ASSIGN_OR_RETURN(const ModelFiles weights, ModelFiles::Open(checkpoint));
@@ -135,8 +143,9 @@ absl::Status Checkpointer::Load(const std::string& checkpoint, TrainerState* sta
 }
 
 absl::Status Checkpointer::SaveModel(const std::map<std::string, std::string>& extra_files) {
-  ABSL_ASSIGN_OR_RETURN(std::unique_ptr<AtomicDirectory> directory,
-                        AtomicDirectory::Create(output_dir_, "model", MakeRankGroup(context_.World())));
+  ABSL_ASSIGN_OR_RETURN(
+      std::unique_ptr<AtomicDirectory> directory,
+      AtomicDirectory::Create(output_dir_, "model", MakeRankGroup(context_.World())));
   ABSL_RETURN_IF_ERROR(WriteModel(*directory));
   if (context_.rank() == 0) {
     for (const auto& [name, bytes] : extra_files) directory->WriteFile(name, bytes);

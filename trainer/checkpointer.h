@@ -1,5 +1,6 @@
-// Checkpointer: what a training checkpoint holds and how it comes back. A checkpoint is a Hugging Face model folder with
-// optimizer.safetensors, trainer_state.json and lathe_state.json beside; it is complete or not there (checkpoint/).
+// Checkpointer: what a training checkpoint holds and how it comes back. A checkpoint is a Hugging
+// Face model folder with optimizer.safetensors, trainer_state.json and lathe_state.json beside; it
+// is complete or not there (checkpoint/).
 //
 //   Checkpointer checkpointer("out", {{"config.json", text}}, at::kFloat, optimizer, context);
 //   checkpointer.Save(state, totals);                     // out/checkpoint-100
@@ -23,22 +24,24 @@
 
 namespace lathe {
 
-// Sums that a resumed run must go on from to log what the uninterrupted one would. Hugging Face's state has no place for
-// them, so they are in lathe_state.json.
+// Sums that a resumed run must go on from to log what the uninterrupted one would. Hugging Face's
+// state has no place for them, so they are in lathe_state.json.
 struct RunningTotals {
-  double total_loss = 0;           // over all logged updates
+  double total_loss = 0;  // over all logged updates
   double loss_since_log = 0;
-  int64_t steps_since_log = 0;     // updates whose loss is in it
+  int64_t steps_since_log = 0;  // updates whose loss is in it
   int64_t last_logged_step = 0;
-  int64_t nonfinite_steps = 0;     // updates skipped because loss or gradient was not finite
+  int64_t nonfinite_steps = 0;  // updates skipped because loss or gradient was not finite
 };
 
 class Checkpointer {
  public:
-  // `model_files`: name → bytes of what makes a model folder beside its weights (config.json, the tokenizer).
-  // `weights_dtype`: what weights are saved as. `save_total_limit` ≤ 0 keeps all. References must outlive the object.
-  Checkpointer(std::string output_dir, std::map<std::string, std::string> model_files, at::ScalarType weights_dtype,
-               int64_t save_total_limit, ZeroOptimizer& optimizer, const ParallelContext& context);
+  // `model_files`: name → bytes of what makes a model folder beside its weights (config.json, the
+  // tokenizer). `weights_dtype`: what weights are saved as. `save_total_limit` ≤ 0 keeps all.
+  // References must outlive the object.
+  Checkpointer(std::string output_dir, std::map<std::string, std::string> model_files,
+               at::ScalarType weights_dtype, int64_t save_total_limit, ZeroOptimizer& optimizer,
+               const ParallelContext& context);
 
   // Writes output_dir/checkpoint-N, N = state.global_step, then removes old ones. Returns its path.
   // Errors: what checkpoint/ says (a full disk …); nothing that was there before is touched then.

@@ -1,4 +1,5 @@
-// FlowCallback: when to log, evaluate, save and stop, as Hugging Face's DefaultFlowCallback decides.
+// FlowCallback: when to log, evaluate, save and stop, as Hugging Face's DefaultFlowCallback
+// decides.
 #ifndef LATHE_TRAINER_FLOW_CALLBACK_H_
 #define LATHE_TRAINER_FLOW_CALLBACK_H_
 
@@ -14,21 +15,23 @@ namespace lathe {
 class FlowCallback : public Callback {
  public:
   explicit FlowCallback(const TrainingArguments& arguments) : arguments_(arguments) {}
-  absl::Status OnStepEnd(const TrainerState& state, const StepInfo& info, TrainerControl& control) override;
+  absl::Status OnStepEnd(const TrainerState& state, const StepInfo& info,
+                         TrainerControl& control) override;
   absl::Status OnEpochEnd(const TrainerState& state, TrainerControl& control) override;
 
  private:
   const TrainingArguments arguments_;
 };
 
-// Stops when the best metric has not improved by more than a threshold for `patience` evaluations in a row.
-// Source: transformers trainer_callback.py, EarlyStoppingCallback.
+// Stops when the best metric has not improved by more than a threshold for `patience` evaluations
+// in a row. Source: transformers trainer_callback.py, EarlyStoppingCallback.
 class EarlyStoppingCallback : public Callback {
  public:
   // `metric` as in the metrics ("eval_loss"); `greater`: whether more is better.
   EarlyStoppingCallback(int patience, double threshold, std::string metric, bool greater)
       : patience_(patience), threshold_(threshold), metric_(std::move(metric)), greater_(greater) {}
-  absl::Status OnEvaluate(const TrainerState& state, const nlohmann::json& metrics, TrainerControl& control) override;
+  absl::Status OnEvaluate(const TrainerState& state, const nlohmann::json& metrics,
+                          TrainerControl& control) override;
 
  private:
   const int patience_;

@@ -6,7 +6,8 @@
 
 namespace lathe {
 
-// FLOP/s of the best of a few square products of `dtype` with the threads that are set now. Takes about 0.1 s.
+// FLOP/s of the best of a few square products of `dtype` with the threads that are set now. Takes
+// about 0.1 s.
 double MeasureGemmPeak(at::ScalarType dtype);
 
 }  // namespace lathe

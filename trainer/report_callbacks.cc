@@ -38,11 +38,13 @@ absl::Status ConsoleCallback::OnTrainBegin(const TrainerState& state) {
   return absl::OkStatus();
 }
 
-absl::Status ConsoleCallback::OnStepEnd(const TrainerState& state, const StepInfo& info, TrainerControl&) {
+absl::Status ConsoleCallback::OnStepEnd(const TrainerState& state, const StepInfo& info,
+                                        TrainerControl&) {
   ProgressUpdate update{.step = state.global_step, .loss = info.loss};
   if (info.tokens_per_second > 0) {
     update.tokens_per_second = info.tokens_per_second;
-    if (peak_flops_ > 0) update.utilization = info.tokens_per_second * flops_per_token_ / peak_flops_;
+    if (peak_flops_ > 0)
+      update.utilization = info.tokens_per_second * flops_per_token_ / peak_flops_;
   }
   bar_->Update(update);
   return absl::OkStatus();

@@ -20,7 +20,8 @@ class ConsoleCallback : public Callback {
   ~ConsoleCallback() override;
 
   absl::Status OnTrainBegin(const TrainerState& state) override;
-  absl::Status OnStepEnd(const TrainerState& state, const StepInfo& info, TrainerControl& control) override;
+  absl::Status OnStepEnd(const TrainerState& state, const StepInfo& info,
+                         TrainerControl& control) override;
   absl::Status OnLog(const TrainerState& state, const nlohmann::json& logs) override;
   absl::Status OnTrainEnd(const TrainerState& state) override;
 

@@ -4,7 +4,8 @@
 
 namespace lathe {
 
-// Exit code of a run that was asked to stop and has saved: neither success nor an error. A second signal kills at once.
+// Exit code of a run that was asked to stop and has saved: neither success nor an error. A second
+// signal kills at once.
 inline constexpr int kStoppedExitCode = 75;
 
 // Installs the handlers (process-wide; called by mains only).

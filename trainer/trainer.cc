@@ -54,7 +54,8 @@ std::vector<double> Sum(const Communicator& group, std::vector<double> values) {
 double Rounded(double value, double digits) { return std::round(value * digits) / digits; }
 
 // Hugging Face's speed_metrics.
-void AddSpeed(const std::string& split, double runtime, double samples, double steps, nlohmann::json* metrics) {
+void AddSpeed(const std::string& split, double runtime, double samples, double steps,
+              nlohmann::json* metrics) {
   (*metrics)[split + "_runtime"] = Rounded(runtime, 1e4);
   if (runtime <= 0) return;
   (*metrics)[split + "_samples_per_second"] = Rounded(samples / runtime, 1e3);
@@ -78,9 +79,9 @@ absl::Status Trainer::Resume(const std::string& checkpoint) {
   const TrainerState fresh = state_;
   ABSL_RETURN_IF_ERROR(parts_.checkpointer.Load(checkpoint, &state_, &totals_));
   if (state_.global_step > plan_.max_steps) {
-    return absl::InvalidArgumentError(absl::StrCat(checkpoint, " is at step ", state_.global_step,
-                                                   ", past the end of this run at ", plan_.max_steps,
-                                                   "; raise --max_steps or --num_train_epochs"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        checkpoint, " is at step ", state_.global_step, ", past the end of this run at ",
+        plan_.max_steps, "; raise --max_steps or --num_train_epochs"));
   }
   // What this run's flags say, not the earlier one's.
   state_.max_steps = fresh.max_steps;
@@ -99,7 +100,8 @@ absl::StatusOr<TrainResult> Trainer::Train(const std::string& resume_from) {
   for (Callback* callback : parts_.callbacks) ABSL_RETURN_IF_ERROR(callback->OnTrainBegin(state_));
   const int64_t first_epoch = state_.global_step / plan_.updates_per_epoch;
   int64_t first_update = state_.global_step % plan_.updates_per_epoch;
-  for (int64_t epoch = first_epoch; epoch < plan_.num_train_epochs && state_.global_step < plan_.max_steps; ++epoch) {
+  for (int64_t epoch = first_epoch;
+       epoch < plan_.num_train_epochs && state_.global_step < plan_.max_steps; ++epoch) {
     ABSL_RETURN_IF_ERROR(TrainEpoch(epoch, first_update));
     first_update = 0;
     if (control_.should_training_stop || stop_signal_) break;
@@ -119,7 +121,8 @@ absl::Status Trainer::TrainEpoch(int64_t epoch, int64_t first_update) {
     if (control_.should_training_stop || stop_signal_) break;
   }
   if (stop_signal_) return absl::OkStatus();
-  for (Callback* callback : parts_.callbacks) ABSL_RETURN_IF_ERROR(callback->OnEpochEnd(state_, control_));
+  for (Callback* callback : parts_.callbacks)
+    ABSL_RETURN_IF_ERROR(callback->OnEpochEnd(state_, control_));
   return Act();
 }
 
@@ -147,13 +150,17 @@ absl::Status Trainer::Update(int64_t epoch, int64_t update_in_epoch) {
   const double loss = outcome[0];
   stop_signal_ = outcome[1] > 0;
 
-  const double learning_rate = arguments_.learning_rate() * parts_.schedule.Factor(state_.global_step);
+  const double learning_rate =
+      arguments_.learning_rate() * parts_.schedule.Factor(state_.global_step);
   const ZeroOptimizer::StepResult step = parts_.optimizer.Step(learning_rate, std::isfinite(loss));
 
   ++state_.global_step;
-  state_.epoch = epoch + static_cast<double>(update_in_epoch * plan_.accumulation + window) / plan_.batches_per_epoch;
+  state_.epoch = epoch + static_cast<double>(update_in_epoch * plan_.accumulation + window) /
+                             plan_.batches_per_epoch;
   const ModelConfig& config = parts_.stage.config();
-  state_.total_flos += 6.0 * tokens * static_cast<double>(CountParameters(config) - config.vocab_size * config.hidden_size);
+  state_.total_flos +=
+      6.0 * tokens *
+      static_cast<double>(CountParameters(config) - config.vocab_size * config.hidden_size);
   last_step_end_ = Now();
   if (++steps_this_run_ == 1) {
     first_step_end_ = last_step_end_;
@@ -172,12 +179,14 @@ absl::Status Trainer::CountNonFinite(double loss, double grad_norm, bool skipped
   }
   ++totals_.nonfinite_steps;
   ++nonfinite_in_a_row_;
-  LOG(WARNING) << "Step " << state_.global_step << ": loss " << loss << ", gradient norm " << grad_norm
-               << ": not finite, the update was skipped (" << totals_.nonfinite_steps << " so far)";
+  LOG(WARNING) << "Step " << state_.global_step << ": loss " << loss << ", gradient norm "
+               << grad_norm << ": not finite, the update was skipped (" << totals_.nonfinite_steps
+               << " so far)";
   if (nonfinite_in_a_row_ < arguments_.max_nonfinite_steps()) return absl::OkStatus();
-  return absl::AbortedError(absl::StrCat(
-      "loss or gradient was not finite in ", nonfinite_in_a_row_, " updates in a row, up to step ", state_.global_step,
-      "; lower --learning_rate or look at the data (--max_nonfinite_steps says how many are borne)"));
+  return absl::AbortedError(absl::StrCat("loss or gradient was not finite in ", nonfinite_in_a_row_,
+                                         " updates in a row, up to step ", state_.global_step,
+                                         "; lower --learning_rate or look at the data "
+                                         "(--max_nonfinite_steps says how many are borne)"));
 }
 
 absl::Status Trainer::AfterUpdate(double loss, double grad_norm, double learning_rate) {
@@ -232,10 +241,12 @@ absl::StatusOr<nlohmann::json> Trainer::Evaluate() {
   for (int64_t i = 0; i < loader.num_batches(); ++i) {
     Batch batch = loader.Next();
     const std::vector<MicroBatch> one = {{std::move(batch.input_ids), std::move(batch.labels)}};
-    // Hugging Face's mean: of the batches' means, weighted by samples; samples that only fill up the last batch of a rank
-    // do not count.
+    // Hugging Face's mean: of the batches' means, weighted by samples; samples that only fill up
+    // the last batch of a rank do not count.
     BoundStage stage(parts_, one, parts_.loss.Weight(one[0]));
-    ForwardOnly(stage, 1, [&](int, double loss) { loss_sum += loss * static_cast<double>(batch.num_real_samples); });
+    ForwardOnly(stage, 1, [&](int, double loss) {
+      loss_sum += loss * static_cast<double>(batch.num_real_samples);
+    });
     samples += static_cast<double>(batch.num_real_samples);
   }
   const std::vector<double> sums = Sum(parts_.context.Group({"dp"}), {loss_sum, samples});
@@ -253,12 +264,14 @@ absl::Status Trainer::EvaluateAndJudge() {
   new_best_ = false;
   const std::string name = MetricForBestModel(arguments_);
   if (!metrics.contains(name)) {
-    return absl::InvalidArgumentError(absl::StrCat("--metric_for_best_model ", arguments_.metric_for_best_model(),
-                                                   " is not a metric of the evaluation; there is eval_loss"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--metric_for_best_model ", arguments_.metric_for_best_model(),
+                     " is not a metric of the evaluation; there is eval_loss"));
   }
   const bool greater = GreaterIsBetter(arguments_);
   const double value = metrics[name].get<double>();
-  if (!state_.best_metric || (greater ? value > *state_.best_metric : value < *state_.best_metric)) {
+  if (!state_.best_metric ||
+      (greater ? value > *state_.best_metric : value < *state_.best_metric)) {
     state_.best_metric = value;
     state_.best_global_step = state_.global_step;
     new_best_ = true;
@@ -278,7 +291,8 @@ absl::Status Trainer::Save() {
   }
   ABSL_ASSIGN_OR_RETURN(const std::string checkpoint, parts_.checkpointer.Save(state_, totals_));
   LOG(INFO) << "Saved " << checkpoint;
-  for (Callback* callback : parts_.callbacks) ABSL_RETURN_IF_ERROR(callback->OnSave(state_, checkpoint));
+  for (Callback* callback : parts_.callbacks)
+    ABSL_RETURN_IF_ERROR(callback->OnSave(state_, checkpoint));
   return absl::OkStatus();
 }
 
@@ -289,12 +303,13 @@ double Trainer::TokensPerSecond() const {
 
 nlohmann::json Trainer::TrainMetrics() const {
   nlohmann::json metrics = nlohmann::json::object();
-  const double samples = static_cast<double>(plan_.max_steps) * arguments_.per_device_train_batch_size() *
+  const double samples = static_cast<double>(plan_.max_steps) *
+                         arguments_.per_device_train_batch_size() *
                          static_cast<double>(plan_.accumulation) * parts_.context.mesh().size("dp");
   AddSpeed("train", Now() - train_start_, samples, static_cast<double>(plan_.max_steps), &metrics);
   metrics["total_flos"] = state_.total_flos;
-  metrics["train_loss"] =
-      (totals_.total_loss + totals_.loss_since_log) / std::max(static_cast<double>(state_.global_step), 0.001);
+  metrics["train_loss"] = (totals_.total_loss + totals_.loss_since_log) /
+                          std::max(static_cast<double>(state_.global_step), 0.001);
   metrics["epoch"] = state_.epoch;
   metrics["tokens_per_second"] = TokensPerSecond();
   metrics["first_step_seconds"] = first_step_seconds_;
@@ -305,12 +320,14 @@ nlohmann::json Trainer::TrainMetrics() const {
 
 absl::Status Trainer::Finish() {
   nlohmann::json logs = TrainMetrics();
-  for (const char* ours : {"epoch", "tokens_per_second", "first_step_seconds", "peak_memory_bytes", "nonfinite_steps"}) {
+  for (const char* ours : {"epoch", "tokens_per_second", "first_step_seconds", "peak_memory_bytes",
+                           "nonfinite_steps"}) {
     logs.erase(ours);
   }
   ABSL_RETURN_IF_ERROR(Log(std::move(logs)));
   if (arguments_.load_best_model_at_end() && state_.best_model_checkpoint) {
-    LOG(INFO) << "Loading best model from " << *state_.best_model_checkpoint << " (score: " << *state_.best_metric << ")";
+    LOG(INFO) << "Loading best model from " << *state_.best_model_checkpoint
+              << " (score: " << *state_.best_metric << ")";
     return parts_.checkpointer.LoadWeights(*state_.best_model_checkpoint);
   }
   return absl::OkStatus();

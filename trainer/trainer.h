@@ -1,9 +1,11 @@
-// Trainer: the loop. Batches in, updates out, with logging, evaluation, checkpoints and resumption exactly where Hugging
-// Face's Trainer has them; everything else is a component that it is given.
+// Trainer: the loop. Batches in, updates out, with logging, evaluation, checkpoints and resumption
+// exactly where Hugging Face's Trainer has them; everything else is a component that it is given.
 //
-//   Trainer trainer(arguments, plan, {.stage = *stage, .loss = loss, .optimizer = optimizer, .schedule = schedule,
-//                                     .train = loader, .eval = nullptr, .checkpointer = checkpointer,
-//                                     .context = *context, .callbacks = {&flow, &console}});
+//   Trainer trainer(arguments, plan, {.stage = *stage, .loss = loss, .optimizer = optimizer,
+//   .schedule = schedule,
+//                                     .train = loader, .eval = nullptr, .checkpointer =
+//                                     checkpointer, .context = *context, .callbacks = {&flow,
+//                                     &console}});
 //   absl::StatusOr<TrainResult> result = trainer.Train(/*resume_from=*/"");
 //
 // All ranks make the same calls. Throws CollectiveError when a peer is gone.
@@ -52,12 +54,13 @@ class Trainer {
   Trainer(const TrainingArguments& arguments, const TrainingPlan& plan, TrainerParts parts);
 
   // Trains to plan.max_steps, from the checkpoint `resume_from` if not empty.
-  // Errors: what loading, saving or a callback says; Aborted after max_nonfinite_steps updates in a row whose loss or
-  // gradient was not finite.
+  // Errors: what loading, saving or a callback says; Aborted after max_nonfinite_steps updates in a
+  // row whose loss or gradient was not finite.
   absl::StatusOr<TrainResult> Train(const std::string& resume_from);
 
-  // The metrics of one pass over the evaluation data: eval_loss (mean over samples), perplexity, eval_runtime,
-  // eval_samples_per_second, eval_steps_per_second, epoch; logged and put into the history. Needs parts.eval.
+  // The metrics of one pass over the evaluation data: eval_loss (mean over samples), perplexity,
+  // eval_runtime, eval_samples_per_second, eval_steps_per_second, epoch; logged and put into the
+  // history. Needs parts.eval.
   absl::StatusOr<nlohmann::json> Evaluate();
 
   const TrainerState& state() const { return state_; }
@@ -90,7 +93,7 @@ class Trainer {
 
   // Clocks, in seconds of a steady clock.
   double train_start_ = 0, first_step_end_ = 0, last_step_end_ = 0;
-  double first_step_seconds_ = 0;     // process start to the end of this run's first step
+  double first_step_seconds_ = 0;  // process start to the end of this run's first step
   int64_t steps_this_run_ = 0;
   double tokens_after_first_step_ = 0;
   int64_t seq_len_ = 0;

@@ -12,10 +12,12 @@ int64_t TrainingPlan::WindowSize(int64_t update_in_epoch) const {
   return std::min(accumulation, batches_per_epoch - update_in_epoch * accumulation);
 }
 
-absl::StatusOr<TrainingPlan> MakeTrainingPlan(const TrainingArguments& a, int64_t batches_per_epoch) {
+absl::StatusOr<TrainingPlan> MakeTrainingPlan(const TrainingArguments& a,
+                                              int64_t batches_per_epoch) {
   if (batches_per_epoch < 1) {
     return absl::InvalidArgumentError(
-        "the training data make no batch; lower --block_size or --per_device_train_batch_size, or leave out "
+        "the training data make no batch; lower --block_size or --per_device_train_batch_size, or "
+        "leave out "
         "--dataloader_drop_last");
   }
   TrainingPlan plan;
@@ -30,7 +32,8 @@ absl::StatusOr<TrainingPlan> MakeTrainingPlan(const TrainingArguments& a, int64_
     plan.num_train_epochs = static_cast<int64_t>(std::ceil(a.num_train_epochs()));
   }
   if (plan.max_steps < 1) {
-    return absl::InvalidArgumentError("--num_train_epochs is 0 and --max_steps is not positive: nothing to train");
+    return absl::InvalidArgumentError(
+        "--num_train_epochs is 0 and --max_steps is not positive: nothing to train");
   }
   plan.logging_steps = NumSteps(a.logging_steps(), plan.max_steps);
   plan.eval_steps = NumSteps(EvalSteps(a), plan.max_steps);

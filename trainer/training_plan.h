@@ -1,4 +1,5 @@
-// TrainingPlan: how many updates a run has and where each begins, Hugging Face's arithmetic as pure functions.
+// TrainingPlan: how many updates a run has and where each begins, Hugging Face's arithmetic as pure
+// functions.
 #ifndef LATHE_TRAINER_TRAINING_PLAN_H_
 #define LATHE_TRAINER_TRAINING_PLAN_H_
 
@@ -23,8 +24,10 @@ struct TrainingPlan {
 };
 
 // Errors: InvalidArgument if there is nothing to train (no batches, no updates), naming the flag.
-// Source: transformers trainer.py, set_initial_training_values, and trainer_callback.py, compute_steps.
-absl::StatusOr<TrainingPlan> MakeTrainingPlan(const TrainingArguments& arguments, int64_t batches_per_epoch);
+// Source: transformers trainer.py, set_initial_training_values, and trainer_callback.py,
+// compute_steps.
+absl::StatusOr<TrainingPlan> MakeTrainingPlan(const TrainingArguments& arguments,
+                                              int64_t batches_per_epoch);
 
 }  // namespace lathe
 

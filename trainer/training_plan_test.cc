@@ -38,7 +38,8 @@ TEST(TrainingPlanTest, RefusesNothingToTrain) {
   TrainingArguments a;
   EXPECT_FALSE(MakeTrainingPlan(a, 0).ok());
   a.set_num_train_epochs(0);
-  EXPECT_NE(MakeTrainingPlan(a, 3).status().message().find("--num_train_epochs"), std::string::npos);
+  EXPECT_NE(MakeTrainingPlan(a, 3).status().message().find("--num_train_epochs"),
+            std::string::npos);
 }
 
 }  // namespace

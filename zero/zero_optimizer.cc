@@ -21,15 +21,16 @@ namespace lathe {
 struct ZeroOptimizer::Slot {
   Parameter* parameter;
   bool decays;
-  at::Tensor master;  // what AdamW updates: the parameter's own tensor unless that is half precision
+  at::Tensor
+      master;  // what AdamW updates: the parameter's own tensor unless that is half precision
   at::Tensor exp_avg, exp_avg_sq;
   size_t bucket = 0;
 };
 
 struct ZeroOptimizer::Bucket {
-  at::Tensor grads;           // a range of flat_grads_
+  at::Tensor grads;  // a range of flat_grads_
   std::vector<Slot*> slots;
-  int pending = 0;            // slots that are not ready yet
+  int pending = 0;  // slots that are not ready yet
   PendingCollective reduction;
 };
 
@@ -53,7 +54,8 @@ ZeroOptimizer::ZeroOptimizer(const std::vector<Parameter*>& parameters, const Ze
     parameter->set_sink(&sink_);
     slots_.push_back(std::move(slot));
   }
-  step_ = at::zeros({1}, at::kFloat);  // presubmit: allow at::_fused_adamw_ wants its step count in fp32
+  step_ = at::zeros({1},
+                    at::kFloat);  // presubmit: allow at::_fused_adamw_ wants its step count in fp32
   MakeBuckets();
   sink_.set_on_ready([this](Parameter& parameter) { OnReady(parameter); });
 }
@@ -66,7 +68,8 @@ void ZeroOptimizer::MakeBuckets() {
   if (slots_.empty()) return;
   int64_t total = 0;
   for (const auto& slot : slots_) total += slot->master.numel();
-  const at::ScalarType type = options_.accumulate_in_bf16 ? at::kBFloat16 : slots_[0]->master.scalar_type();
+  const at::ScalarType type =
+      options_.accumulate_in_bf16 ? at::kBFloat16 : slots_[0]->master.scalar_type();
   flat_grads_ = at::empty({total}, slots_[0]->master.options().dtype(type));
   int64_t offset = 0, bucket_start = 0;
   buckets_.emplace_back();
@@ -131,10 +134,10 @@ double ZeroOptimizer::GradientNorm() const {
   for (const auto& slot : slots_) {
     const Parameter& parameter = *slot->parameter;
     if (parameter.shard().replica != 0) continue;
-    const double norm =
-        at::linalg_vector_norm(parameter.main_grad, 2, std::nullopt, false, slot->master.scalar_type())
-            .item()
-            .toDouble();
+    const double norm = at::linalg_vector_norm(parameter.main_grad, 2, std::nullopt, false,
+                                               slot->master.scalar_type())
+                            .item()
+                            .toDouble();
     sum += norm * norm;
   }
   // Ranks along dp hold the same gradients; along the others they hold different parts.
@@ -153,8 +156,9 @@ ZeroOptimizer::StepResult ZeroOptimizer::Step(double learning_rate, bool loss_is
   result.skipped = !loss_is_finite || !std::isfinite(result.grad_norm);
   if (result.skipped) return result;
   // 1e-6 as torch.nn.utils.clip_grad_norm_ has it.
-  const double coefficient =
-      options_.max_grad_norm > 0 ? std::min(1.0, options_.max_grad_norm / (result.grad_norm + 1e-6)) : 1.0;
+  const double coefficient = options_.max_grad_norm > 0
+                                 ? std::min(1.0, options_.max_grad_norm / (result.grad_norm + 1e-6))
+                                 : 1.0;
   AdamW(learning_rate, coefficient);
   return result;
 }
@@ -174,15 +178,17 @@ void ZeroOptimizer::AdamW(double learning_rate, double clip_coefficient) {
     if (weights.empty()) continue;
     std::optional<at::Tensor> scale;
     if (clip_coefficient != 1 && weights[0].scalar_type() == step_.scalar_type()) {
-      // The kernel divides gradients by grad_scale while it reads them: clipping without a pass of its own.
+      // The kernel divides gradients by grad_scale while it reads them: clipping without a pass of
+      // its own.
       scale = at::full({}, 1 / clip_coefficient, step_.options());
     } else if (clip_coefficient != 1) {
       // grad_scale is fp32, too coarse for fp64 models.
       for (at::Tensor& grad : grads) grad.mul_(clip_coefficient);
     }
-    at::_fused_adamw_(weights, grads, exp_avgs, exp_avg_sqs, /*max_exp_avg_sqs=*/{}, steps, learning_rate,
-                      options_.adam_beta1, options_.adam_beta2, decays ? options_.weight_decay : 0.0,
-                      options_.adam_epsilon, /*amsgrad=*/false, /*maximize=*/false, scale);
+    at::_fused_adamw_(weights, grads, exp_avgs, exp_avg_sqs, /*max_exp_avg_sqs=*/{}, steps,
+                      learning_rate, options_.adam_beta1, options_.adam_beta2,
+                      decays ? options_.weight_decay : 0.0, options_.adam_epsilon,
+                      /*amsgrad=*/false, /*maximize=*/false, scale);
   }
   for (const auto& slot : slots_) {
     const at::Tensor weight = slot->parameter->tensor().detach();

@@ -1,16 +1,18 @@
-// ZeroOptimizer: the data-parallel axis. It owns main gradients, their reduction over ranks, fp32 masters, the gradient
-// norm, clipping and the AdamW step.
+// ZeroOptimizer: the data-parallel axis. It owns main gradients, their reduction over ranks, fp32
+// masters, the gradient norm, clipping and the AdamW step.
 //
 //   auto optimizer = ZeroOptimizer::Create(stage->parameters(), {.weight_decay = 0.1}, context);
 //   optimizer->BeginUpdate();
 //   for (i = 0; i < n; ++i) { optimizer->BeginMicroBatch(/*last=*/i == n - 1); forward; backward; }
-//   ZeroOptimizer::StepResult result = optimizer->Step(learning_rate);     // result.grad_norm, result.skipped
+//   ZeroOptimizer::StepResult result = optimizer->Step(learning_rate);     // result.grad_norm,
+//   result.skipped
 //
-// Stage 0: every data-parallel rank holds everything and takes the same step. Gradients are summed, not averaged, over the
-// ranks: losses are already divided by the update's global weight. Buckets are reduced while backward goes on.
+// Stage 0: every data-parallel rank holds everything and takes the same step. Gradients are summed,
+// not averaged, over the ranks: losses are already divided by the update's global weight. Buckets
+// are reduced while backward goes on.
 //
-// Order of gradient work: accumulate → sum over the parameter's own axes → data-parallel sum → norm over the world, each
-// logical element once → clip → step.
+// Order of gradient work: accumulate → sum over the parameter's own axes → data-parallel sum → norm
+// over the world, each logical element once → clip → step.
 //
 // Thread rule: one rank's optimizer is used by the thread that trains.
 #ifndef LATHE_ZERO_ZERO_OPTIMIZER_H_
@@ -42,9 +44,10 @@ struct ZeroOptions {
 
 class ZeroOptimizer {
  public:
-  // Puts the parameters' gradients into flat buffers, sets their sinks, and makes fp32 masters of half-precision weights
-  // (whose values must be set already: call after initialisation or loading). Frozen parameters cost nothing.
-  // `context` and the parameters must outlive the optimizer.
+  // Puts the parameters' gradients into flat buffers, sets their sinks, and makes fp32 masters of
+  // half-precision weights (whose values must be set already: call after initialisation or
+  // loading). Frozen parameters cost nothing. `context` and the parameters must outlive the
+  // optimizer.
   ZeroOptimizer(const std::vector<Parameter*>& parameters, const ZeroOptions& options,
                 const ParallelContext& context);
   ~ZeroOptimizer();
@@ -59,12 +62,13 @@ class ZeroOptimizer {
     double grad_norm = 0;  // L2 over the whole model, before clipping
     bool skipped = false;  // norm or loss was not finite: nothing was changed, on any rank
   };
-  // Waits for the reductions, clips and updates the weights; skips the update if `loss_is_finite` is false (which all
-  // ranks say alike). Collective. Throws CollectiveError.
+  // Waits for the reductions, clips and updates the weights; skips the update if `loss_is_finite`
+  // is false (which all ranks say alike). Collective. Throws CollectiveError.
   StepResult Step(double learning_rate, bool loss_is_finite = true);
 
-  // What a checkpoint holds: the weights as `weights_dtype` from the masters, and PARAMETER.exp_avg, .exp_avg_sq, .master
-  // (half-precision weights only) and "step". Views: to save them, or to load into them (then call AfterLoad).
+  // What a checkpoint holds: the weights as `weights_dtype` from the masters, and
+  // PARAMETER.exp_avg, .exp_avg_sq, .master (half-precision weights only) and "step". Views: to
+  // save them, or to load into them (then call AfterLoad).
   std::vector<NamedTensor> Weights(at::ScalarType weights_dtype) const;
   std::vector<NamedTensor> States() const;
   // Brings the weights in line with loaded masters and the step count with the loaded one.
@@ -83,7 +87,8 @@ class ZeroOptimizer {
   const ZeroOptions options_;
   const ParallelContext& context_;
   MainGradSink sink_;
-  std::vector<std::unique_ptr<Slot>> slots_;  // in the order in which gradients become ready: reverse model order
+  std::vector<std::unique_ptr<Slot>>
+      slots_;  // in the order in which gradients become ready: reverse model order
   std::vector<Parameter*> frozen_;
   at::Tensor flat_grads_;
   std::vector<Bucket> buckets_;

@@ -33,18 +33,21 @@ at::Tensor Values(const char* name, std::vector<int64_t> shape, at::ScalarType t
 }
 
 TEST(WeightDecayTest, FollowsHuggingFace) {
-  for (const char* name : {"model.embed_tokens.weight", "lm_head.weight", "model.layers.0.mlp.up_proj.weight",
-                           "model.normaliser.weight", "normal.weight"}) {
+  for (const char* name :
+       {"model.embed_tokens.weight", "lm_head.weight", "model.layers.0.mlp.up_proj.weight",
+        "model.normaliser.weight", "normal.weight"}) {
     EXPECT_TRUE(HasWeightDecay(name)) << name;
   }
-  for (const char* name : {"model.layers.0.self_attn.q_proj.bias", "model.norm.weight", "norm",
-                           "model.layers.3.input_layernorm.weight", "x.q_norm.weight", "x.RMSNorm.weight"}) {
+  for (const char* name :
+       {"model.layers.0.self_attn.q_proj.bias", "model.norm.weight", "norm",
+        "model.layers.3.input_layernorm.weight", "x.q_norm.weight", "x.RMSNorm.weight"}) {
     EXPECT_FALSE(HasWeightDecay(name)) << name;
   }
 }
 
 // One AdamW step by the book (Loshchilov and Hutter, 2019).
-void ReferenceStep(at::Tensor& w, at::Tensor& m, at::Tensor& v, const at::Tensor& g, int t, double lr, double decay) {
+void ReferenceStep(at::Tensor& w, at::Tensor& m, at::Tensor& v, const at::Tensor& g, int t,
+                   double lr, double decay) {
   w.mul_(1 - lr * decay);
   m.mul_(0.9).add_(g, 0.1);
   v.mul_(0.999).add_(at::mul(g, g), 0.001);
@@ -57,10 +60,12 @@ TEST(ZeroOptimizerTest, EqualsPlainAdamWithClippingOnEveryNumberOfRanks) {
     RunThreadRanks(*ProcessMesh::Create({{"dp", ranks}}), [&](const ParallelContext& context) {
       auto weight = Make("w", {5, 6}, at::kDouble), norm = Make("norm", {5}, at::kDouble);
       at::Tensor rw = weight->tensor().detach().clone(), rn = norm->tensor().detach().clone();
-      at::Tensor mw = at::zeros_like(rw), vw = at::zeros_like(rw), mn = at::zeros_like(rn), vn = at::zeros_like(rn);
+      at::Tensor mw = at::zeros_like(rw), vw = at::zeros_like(rw), mn = at::zeros_like(rn),
+                 vn = at::zeros_like(rn);
       // A tiny bucket size, so that there are several.
-      ZeroOptimizer optimizer({weight.get(), norm.get()},
-                              {.weight_decay = 0.1, .max_grad_norm = 0.5, .reduce_bucket_elements = 8}, context);
+      ZeroOptimizer optimizer(
+          {weight.get(), norm.get()},
+          {.weight_decay = 0.1, .max_grad_norm = 0.5, .reduce_bucket_elements = 8}, context);
       for (int t = 1; t <= 4; ++t) {
         // 4 micro batches in all, dealt to the ranks; step 3 uses only one parameter.
         const at::Tensor x = Values(t % 2 ? "x1" : "x2", {4, 6});
@@ -76,7 +81,8 @@ TEST(ZeroOptimizerTest, EqualsPlainAdamWithClippingOnEveryNumberOfRanks) {
         const at::Tensor y = at::add(at::linear(x, rw), t == 3 ? at::zeros_like(rn) : rn);
         at::Tensor gw = y.mul(2).t().matmul(x);
         at::Tensor gn = t == 3 ? at::zeros_like(rn) : y.mul(2).sum(0);
-        const double expected = std::sqrt(gw.square().sum().item().toDouble() + gn.square().sum().item().toDouble());
+        const double expected =
+            std::sqrt(gw.square().sum().item().toDouble() + gn.square().sum().item().toDouble());
         EXPECT_NEAR(result.grad_norm, expected, 1e-11 * expected);
         const double coefficient = std::min(1.0, 0.5 / (expected + 1e-6));
         ReferenceStep(rw, mw, vw, gw.mul(coefficient), t, 0.01 * t, 0.1);
@@ -93,7 +99,8 @@ TEST(ZeroOptimizerTest, ANonFiniteGradientChangesNothing) {
   auto weight = Make("w", {3, 4}, at::kFloat);
   ZeroOptimizer optimizer({weight.get()}, {}, *context);
   const at::Tensor before = weight->tensor().detach().clone();
-  for (double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+  for (double bad :
+       {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
     optimizer.BeginUpdate();
     optimizer.BeginMicroBatch(true);
     const at::Tensor x = Values("x", {2, 4}, at::kFloat);
@@ -123,7 +130,15 @@ TEST(ZeroOptimizerTest, HalfWeightsHaveMastersAndFp32Gradients) {
     RunBackward({Linear(Values("x", {2, 4}, at::kBFloat16), *weight, nullptr).sum()}, {{}});
     optimizer.Step(1e-4);
   }
-  EXPECT_NEAR(weight->tensor().detach().to(at::kDouble).sub(start.to(at::kDouble)).abs().mean().item().toDouble(), 1e-2, 2e-3);
+  EXPECT_NEAR(weight->tensor()
+                  .detach()
+                  .to(at::kDouble)
+                  .sub(start.to(at::kDouble))
+                  .abs()
+                  .mean()
+                  .item()
+                  .toDouble(),
+              1e-2, 2e-3);
   const auto weights = optimizer.Weights(at::kBFloat16);
   ASSERT_EQ(weights.size(), 2u);
   EXPECT_EQ(weights[0].pieces[0].local.scalar_type(), at::kFloat) << "saved from the master";

@@ -19,9 +19,9 @@ namespace {
 // Data movement is typeless: as bytes, every dtype takes the same path.
 at::Tensor Bytes(const at::Tensor& tensor) { return tensor.view({-1}).view(at::kByte); }
 
-// c10d's flight recorder is one object for all process groups and not safe when groups of several threads write to it
-// (ranks as threads crashed there). It records nothing with a buffer of 0. Called before any thread of ours can read the
-// environment; a value that the user set stays.
+// c10d's flight recorder is one object for all process groups and not safe when groups of several
+// threads write to it (ranks as threads crashed there). It records nothing with a buffer of 0.
+// Called before any thread of ours can read the environment; a value that the user set stays.
 void TurnOffFlightRecorder() {
   static const int once = setenv("TORCH_FR_BUFFER_SIZE", "0", /*overwrite=*/0);
   (void)once;
@@ -29,7 +29,8 @@ void TurnOffFlightRecorder() {
 
 class GlooBackend : public Backend {
  public:
-  explicit GlooBackend(c10::intrusive_ptr<c10d::ProcessGroupGloo> group) : group_(std::move(group)) {}
+  explicit GlooBackend(c10::intrusive_ptr<c10d::ProcessGroupGloo> group)
+      : group_(std::move(group)) {}
 
   void AllGather(const at::Tensor& in, at::Tensor& out) override {
     at::Tensor input = Bytes(in), output = Bytes(out);
@@ -78,18 +79,19 @@ absl::StatusOr<RendezvousStore> OpenTcpStore(const std::string& host, int port, 
   options.port = static_cast<uint16_t>(port);
   options.isServer = is_server;
   options.numWorkers = world_size;
-  // The server must not wait for workers here: a rank that dies before joining would block rank 0 silently.
+  // The server must not wait for workers here: a rank that dies before joining would block rank 0
+  // silently.
   options.waitWorkers = false;
   options.timeout = timeout;
   try {
     return c10::make_intrusive<c10d::TCPStore>(host, options);
   } catch (const c10::Error& e) {
-    return absl::UnavailableError(absl::StrCat("no rendezvous at ", host, ":", port,
-                                               " (MASTER_ADDR, MASTER_PORT): ",
-                                               e.what_without_backtrace()));
-  } catch (const std::exception& e) {
     return absl::UnavailableError(
-        absl::StrCat("no rendezvous at ", host, ":", port, " (MASTER_ADDR, MASTER_PORT): ", e.what()));
+        absl::StrCat("no rendezvous at ", host, ":", port,
+                     " (MASTER_ADDR, MASTER_PORT): ", e.what_without_backtrace()));
+  } catch (const std::exception& e) {
+    return absl::UnavailableError(absl::StrCat("no rendezvous at ", host, ":", port,
+                                               " (MASTER_ADDR, MASTER_PORT): ", e.what()));
   }
 }
 
@@ -98,7 +100,8 @@ RendezvousStore MakeThreadStore() {
   return c10::make_intrusive<c10d::HashStore>();
 }
 
-BackendFactory ConnectGloo(RendezvousStore store, std::chrono::milliseconds timeout, bool loopback) {
+BackendFactory ConnectGloo(RendezvousStore store, std::chrono::milliseconds timeout,
+                           bool loopback) {
   return [store = std::move(store), timeout, loopback](const std::string& group,
                                                        const std::vector<int>& ranks, int rank) {
     auto options = c10d::ProcessGroupGloo::Options::create(timeout);

@@ -19,8 +19,9 @@ namespace lathe {
 
 using RendezvousStore = c10::intrusive_ptr<c10d::Store>;
 
-// The key-value store at which ranks find each other. Rank 0 (`is_server`) listens on `port` of `host`.
-// Errors: Unavailable (nobody listens within `timeout`, or the port is taken), naming MASTER_ADDR and MASTER_PORT.
+// The key-value store at which ranks find each other. Rank 0 (`is_server`) listens on `port` of
+// `host`. Errors: Unavailable (nobody listens within `timeout`, or the port is taken), naming
+// MASTER_ADDR and MASTER_PORT.
 absl::StatusOr<RendezvousStore> OpenTcpStore(const std::string& host, int port, int world_size,
                                              bool is_server, std::chrono::milliseconds timeout);
 
@@ -28,7 +29,8 @@ absl::StatusOr<RendezvousStore> OpenTcpStore(const std::string& host, int port, 
 RendezvousStore MakeThreadStore();
 
 // A factory for ParallelContext::Create. A collective that takes longer than `timeout` fails.
-// Ranks that are threads of one process or processes of one host listen on 127.0.0.1 when `loopback`.
+// Ranks that are threads of one process or processes of one host listen on 127.0.0.1 when
+// `loopback`.
 BackendFactory ConnectGloo(RendezvousStore store, std::chrono::milliseconds timeout, bool loopback);
 
 }  // namespace lathe

@@ -51,7 +51,8 @@ TEST_P(GlooTest, AllReduceMaxAndMin) {
 }
 
 TEST_P(GlooTest, HalfTypesAreSummedInFp32) {
-  // 256 + 1 + 1 + 1 in bfloat16 arithmetic stays 256; summed in fp32 and rounded once it does not (4 ranks: 260).
+  // 256 + 1 + 1 + 1 in bfloat16 arithmetic stays 256; summed in fp32 and rounded once it does not
+  // (4 ranks: 260).
   Run([](const Communicator& group) {
     at::Tensor tensor = at::full({1}, group.rank() == 0 ? 256.0 : 1.5, at::kBFloat16);
     group.AllReduce(tensor);
@@ -128,11 +129,13 @@ TEST_P(GlooTest, BytesFollowTheFormula) {
 INSTANTIATE_TEST_SUITE_P(Degrees, GlooTest, testing::Values(1, 2, 4));
 
 TEST(GlooFailureTest, AMissingPeerIsNamed) {
-  // Two ranks disagree about the call: the waiting one times out and says group, operation and rank.
+  // Two ranks disagree about the call: the waiting one times out and says group, operation and
+  // rank.
   RendezvousStore store = MakeThreadStore();
   RunThreadRanks(*ProcessMesh::Create({{"dp", 2}}), [&](const ParallelContext& outer) {
-    auto context = ParallelContext::Create(
-        outer.mesh(), outer.rank(), ConnectGloo(store, std::chrono::milliseconds(500), true), c10::kCPU);
+    auto context = ParallelContext::Create(outer.mesh(), outer.rank(),
+                                           ConnectGloo(store, std::chrono::milliseconds(500), true),
+                                           c10::kCPU);
     ASSERT_TRUE(context.ok()) << context.status();
     (*context)->set_step(7);
     if (outer.rank() == 0) {

@@ -14,11 +14,13 @@
 
 namespace lathe {
 
-void RunThreadRanks(const ProcessMesh& mesh, const std::function<void(const ParallelContext&)>& body) {
+void RunThreadRanks(const ProcessMesh& mesh,
+                    const std::function<void(const ParallelContext&)>& body) {
   at::set_num_threads(1);
   RendezvousStore store = MakeThreadStore();
   std::vector<std::string> errors(mesh.world_size());
-  // Kept until all have finished: a rank that closes its connections early disturbs peers that still read.
+  // Kept until all have finished: a rank that closes its connections early disturbs peers that
+  // still read.
   std::vector<std::unique_ptr<ParallelContext>> contexts(mesh.world_size());
   std::vector<std::thread> threads;
   for (int rank = 0; rank < mesh.world_size(); ++rank) {

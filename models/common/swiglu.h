@@ -6,7 +6,8 @@
 
 namespace lathe {
 
-// silu(gate) · up, elementwise, silu(x) = x / (1 + e⁻ˣ). Same shape and dtype throughout; saves only its two inputs.
+// silu(gate) · up, elementwise, silu(x) = x / (1 + e⁻ˣ). Same shape and dtype throughout; saves
+// only its two inputs.
 at::Tensor SwiGlu(const at::Tensor& gate, const at::Tensor& up);
 
 }  // namespace lathe

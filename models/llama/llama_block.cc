@@ -10,7 +10,8 @@
 namespace lathe {
 namespace {
 
-LinearOptions Options(const ModelConfig& config, int index, const char* module, int64_t in, int64_t out, bool bias) {
+LinearOptions Options(const ModelConfig& config, int index, const char* module, int64_t in,
+                      int64_t out, bool bias) {
   return {.name = absl::StrCat("model.layers.", index, ".", module),
           .in = in,
           .out = out,
@@ -20,8 +21,8 @@ LinearOptions Options(const ModelConfig& config, int index, const char* module, 
 
 }  // namespace
 
-std::unique_ptr<Parameter> MakeNormWeight(const std::string& name, int64_t size, const Communicator& tp,
-                                          at::ScalarType dtype) {
+std::unique_ptr<Parameter> MakeNormWeight(const std::string& name, int64_t size,
+                                          const Communicator& tp, at::ScalarType dtype) {
   return std::make_unique<Parameter>(name, std::vector<int64_t>{size},
                                      ShardSpec::Whole({size}, /*replica=*/tp.rank()),
                                      at::empty({size}, dtype), Initializer::Ones());
@@ -30,16 +31,28 @@ std::unique_ptr<Parameter> MakeNormWeight(const std::string& name, int64_t size,
 LlamaBlock::LlamaBlock(const ModelConfig& c, int i, const Communicator& tp, at::ScalarType dtype)
     : head_dim_(c.head_dim),
       eps_(c.rms_norm_eps),
-      input_norm_(MakeNormWeight(absl::StrCat("model.layers.", i, ".input_layernorm.weight"), c.hidden_size, tp, dtype)),
+      input_norm_(MakeNormWeight(absl::StrCat("model.layers.", i, ".input_layernorm.weight"),
+                                 c.hidden_size, tp, dtype)),
       post_norm_(
-          MakeNormWeight(absl::StrCat("model.layers.", i, ".post_attention_layernorm.weight"), c.hidden_size, tp, dtype)),
-      q_(Options(c, i, "self_attn.q_proj", c.hidden_size, c.num_attention_heads * c.head_dim, c.qkv_bias), tp, dtype),
-      k_(Options(c, i, "self_attn.k_proj", c.hidden_size, c.num_key_value_heads * c.head_dim, c.qkv_bias), tp, dtype),
-      v_(Options(c, i, "self_attn.v_proj", c.hidden_size, c.num_key_value_heads * c.head_dim, c.qkv_bias), tp, dtype),
-      o_(Options(c, i, "self_attn.o_proj", c.num_attention_heads * c.head_dim, c.hidden_size, c.o_bias), tp, dtype),
-      gate_(Options(c, i, "mlp.gate_proj", c.hidden_size, c.intermediate_size, c.mlp_bias), tp, dtype),
+          MakeNormWeight(absl::StrCat("model.layers.", i, ".post_attention_layernorm.weight"),
+                         c.hidden_size, tp, dtype)),
+      q_(Options(c, i, "self_attn.q_proj", c.hidden_size, c.num_attention_heads * c.head_dim,
+                 c.qkv_bias),
+         tp, dtype),
+      k_(Options(c, i, "self_attn.k_proj", c.hidden_size, c.num_key_value_heads * c.head_dim,
+                 c.qkv_bias),
+         tp, dtype),
+      v_(Options(c, i, "self_attn.v_proj", c.hidden_size, c.num_key_value_heads * c.head_dim,
+                 c.qkv_bias),
+         tp, dtype),
+      o_(Options(c, i, "self_attn.o_proj", c.num_attention_heads * c.head_dim, c.hidden_size,
+                 c.o_bias),
+         tp, dtype),
+      gate_(Options(c, i, "mlp.gate_proj", c.hidden_size, c.intermediate_size, c.mlp_bias), tp,
+            dtype),
       up_(Options(c, i, "mlp.up_proj", c.hidden_size, c.intermediate_size, c.mlp_bias), tp, dtype),
-      down_(Options(c, i, "mlp.down_proj", c.intermediate_size, c.hidden_size, c.mlp_bias), tp, dtype) {
+      down_(Options(c, i, "mlp.down_proj", c.intermediate_size, c.hidden_size, c.mlp_bias), tp,
+            dtype) {
   auto append = [this](std::vector<Parameter*> list) {
     parameters_.insert(parameters_.end(), list.begin(), list.end());
   };

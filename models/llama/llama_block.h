@@ -37,8 +37,8 @@ class LlamaBlock {
 };
 
 // A norm's scale, replicated over the tensor ranks, of which rank 0 saves it.
-std::unique_ptr<Parameter> MakeNormWeight(const std::string& name, int64_t size, const Communicator& tp,
-                                          at::ScalarType dtype);
+std::unique_ptr<Parameter> MakeNormWeight(const std::string& name, int64_t size,
+                                          const Communicator& tp, at::ScalarType dtype);
 
 }  // namespace lathe
 

@@ -36,15 +36,17 @@ class LlamaHead : public OutputHead {
 
 class LlamaStage : public Stage {
  public:
-  LlamaStage(const ModelConfig& config, const Communicator& tp, at::ScalarType dtype, BlockRunner& runner)
+  LlamaStage(const ModelConfig& config, const Communicator& tp, at::ScalarType dtype,
+             BlockRunner& runner)
       : config_(config),
         runner_(runner),
-        embed_("model.embed_tokens", config.vocab_size, config.hidden_size, EmbeddingInit(config), tp, dtype,
-               config.pad_token_id) {
+        embed_("model.embed_tokens", config.vocab_size, config.hidden_size, EmbeddingInit(config),
+               tp, dtype, config.pad_token_id) {
     parameters_.push_back(embed_.shard().weight.get());
     for (int i = 0; i < config.num_hidden_layers; ++i) {
       blocks_.push_back(std::make_unique<LlamaBlock>(config, i, tp, dtype));
-      parameters_.insert(parameters_.end(), blocks_[i]->parameters().begin(), blocks_[i]->parameters().end());
+      parameters_.insert(parameters_.end(), blocks_[i]->parameters().begin(),
+                         blocks_[i]->parameters().end());
     }
     norm_ = MakeNormWeight("model.norm.weight", config.hidden_size, tp, dtype);
     parameters_.push_back(norm_.get());
@@ -62,9 +64,10 @@ class LlamaStage : public Stage {
     const RotaryTable rotary = Rotary(batch.input_ids.size(1));
     for (size_t i = 0; i < blocks_.size(); ++i) {
       LlamaBlock* block = blocks_[i].get();
-      h = runner_.Run(static_cast<int>(i), block->parameters(), {h}, [block, rotary](const TensorList& in) {
-        return TensorList{block->Forward(in[0], rotary)};
-      })[0];
+      h = runner_.Run(static_cast<int>(i), block->parameters(), {h},
+                      [block, rotary](const TensorList& in) {
+                        return TensorList{block->Forward(in[0], rotary)};
+                      })[0];
     }
     return {RmsNorm(h, *norm_, config_.rms_norm_eps)};
   }
@@ -74,11 +77,15 @@ class LlamaStage : public Stage {
   const ModelConfig& config() const override { return config_; }
 
   double FlopsPerToken(int64_t seq_len) const override {
-    const double attention_width = static_cast<double>(config_.num_attention_heads) * config_.head_dim;
+    const double attention_width =
+        static_cast<double>(config_.num_attention_heads) * config_.head_dim;
     const double kv_width = static_cast<double>(config_.num_key_value_heads) * config_.head_dim;
-    const double per_layer = config_.hidden_size * (2 * attention_width + 2 * kv_width + 3.0 * config_.intermediate_size);
-    const double weights = config_.num_hidden_layers * per_layer + static_cast<double>(config_.hidden_size) * config_.vocab_size;
-    // q·k and p·v: 2 products of 2 FLOPs per key, three times (forward, two in backward), half the keys on average.
+    const double per_layer = config_.hidden_size *
+                             (2 * attention_width + 2 * kv_width + 3.0 * config_.intermediate_size);
+    const double weights = config_.num_hidden_layers * per_layer +
+                           static_cast<double>(config_.hidden_size) * config_.vocab_size;
+    // q·k and p·v: 2 products of 2 FLOPs per key, three times (forward, two in backward), half the
+    // keys on average.
     const double attention = config_.num_hidden_layers * 6.0 * seq_len * attention_width;
     return 6 * weights + attention;
   }

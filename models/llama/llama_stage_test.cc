@@ -1,5 +1,5 @@
-// Against transformers, to the digit: logits, loss and every gradient of tiny random models of both families and every
-// rotary kind (tests/goldens/models), plain and recomputed.
+// Against transformers, to the digit: logits, loss and every gradient of tiny random models of both
+// families and every rotary kind (tests/goldens/models), plain and recomputed.
 #include <memory>
 #include <string>
 
@@ -31,7 +31,8 @@ TEST_P(LlamaStageTest, EqualsTransformers) {
   auto context = ParallelContext::SingleProcess();
   PlainRunner plain;
   RecomputeRunner recompute(plain);
-  for (BlockRunner* runner : {static_cast<BlockRunner*>(&plain), static_cast<BlockRunner*>(&recompute)}) {
+  for (BlockRunner* runner :
+       {static_cast<BlockRunner*>(&plain), static_cast<BlockRunner*>(&recompute)}) {
     MainGradSink sink;
     auto stage = BuildModel(*config, *context, at::kFloat, *runner);
     ASSERT_TRUE(stage.ok()) << stage.status();
@@ -59,15 +60,17 @@ TEST_P(LlamaStageTest, EqualsTransformers) {
     RunBackward({loss}, {{}});
     for (Parameter* p : (*stage)->parameters()) {
       // fp32 sums in another order.
-      EXPECT_LT(RelativeError(p->main_grad, *golden->Load("grad." + p->name()), 1e-5), 2e-4) << p->name();
+      EXPECT_LT(RelativeError(p->main_grad, *golden->Load("grad." + p->name()), 1e-5), 2e-4)
+          << p->name();
       EXPECT_EQ(p->pending_uses(), 0) << p->name();
     }
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Goldens, LlamaStageTest,
-                         testing::Values("llama_default", "llama_tied_bias_head_dim", "llama_linear", "llama_dynamic",
-                                         "llama_llama3", "llama_yarn", "qwen2_default", "qwen2_tied",
+                         testing::Values("llama_default", "llama_tied_bias_head_dim",
+                                         "llama_linear", "llama_dynamic", "llama_llama3",
+                                         "llama_yarn", "qwen2_default", "qwen2_tied",
                                          "qwen2_yarn_mscale", "qwen2_linear"),
                          [](const auto& info) { return std::string(info.param); });
 
