@@ -8,6 +8,9 @@ PYPI = {
     "nlohmann-json": ["3.12.0", "5f6132720fb25d0d70bf0742f8397b49a540dcc193e7312a914f6aa49f054810", "wheel"],
     "nvidia-cuda-cupti": ["13.0.85", "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8", "wheel"],
     "nvidia-cuda-runtime": ["13.0.96", "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548", "wheel"],
+    "packaging": ["25.0", "29572ef2b1f17581046b3a2227d5c611fb25ec70ca1ba8554b24b0e69331a484", "wheel"],
+    "setuptools": ["80.9.0", "062d34222ad13e0cc312a4c02d73f059e86a4acbfbdea8f8f76b28c99f306922", "wheel"],
+    "setuptools-scm": ["9.2.2", "30e8f84d2ab1ba7cb0e653429b179395d0c33775d54807fc5f1dd6671801aef7", "wheel"],
     "tensorboardX": ["2.6.5", "ca176db3997ee8c07d2eb77381225956a3fd1c10c91beafab1f17069adc47017", "sdist"],
     "torch": ["2.11.0", "7aa2f9bbc6d4595ba72138026b2074be1233186150e9292865e04b7a63b8c67a", "wheel"],
 }

@@ -23,6 +23,11 @@ def _pypi(name, packages, build_file = None, **kwargs):
         pypi_repository(
             name = "lathe_" + name,
             build_file = build_file or _build_file(name),
+            build_packages = {
+                package: PYPI[package]
+                for package in ["packaging", "setuptools", "setuptools-scm"]
+                if [name for name in packages if PYPI[name][2] == "sdist"]
+            },
             packages = {package: PYPI[package] for package in packages},
             **kwargs
         )
