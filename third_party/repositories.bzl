@@ -5,7 +5,9 @@
     lathe_dependencies()
 
 Afterwards `deps = ["@lathe//peft"]` works there. A repository is fetched when a target first needs it. One that the
-workspace has already defined under the same name is kept.
+workspace has already defined under the same name is kept. Our headers are C++20, so such a workspace has
+`build --cxxopt=-std=c++20` in its .bazelrc; `build --strategy=CppCompile=local` and `build --force_pic` save it much time
+(see ours).
 """
 
 load("//third_party:bazel_stubs.bzl", "bazel_stubs")
