@@ -25,22 +25,21 @@ int Fail(std::string_view message) {
 // What `bazel run //launchers:pretrain` alone trains: under two minutes on two cores.
 void SetDemonstration(const std::string& argv0, lathe::RunConfig* config) {
   const auto bundled = [&](const char* path) { return lathe::RunfilePath(argv0, path); };
-  config->mutable_model()->set_config_name(bundled("lathe/launchers/configs/tiny_qwen2"));
-  config->mutable_model()->set_tokenizer_name(bundled("lathe/third_party/smollm2/tokenizer"));
+  config->mutable_model()->set_config_name(bundled("lathe/launchers/tiny_qwen2"));
   config->mutable_data()->add_train_files(bundled("lathe/third_party/texts/austen/train.jsonl"));
   config->mutable_data()->add_validation_files(
       bundled("lathe/third_party/texts/austen/validation.jsonl"));
   config->mutable_data()->set_block_size(256);
   lathe::TrainingArguments* training = config->mutable_training();
   training->set_output_dir("pretrain_demo");
-  training->set_max_steps(80);
-  training->set_per_device_train_batch_size(8);
-  training->set_learning_rate(3e-3);
+  training->set_max_steps(120);
+  training->set_per_device_train_batch_size(4);
+  training->set_learning_rate(2e-3);
   training->set_lr_scheduler_type("cosine");
-  training->set_warmup_steps(8);
+  training->set_warmup_steps(10);
   training->set_weight_decay(0.1);
   training->set_logging_steps(10);
-  training->set_save_steps(40);
+  training->set_save_steps(60);
   training->set_save_total_limit(2);
   training->set_do_eval(true);
   training->add_report_to("tensorboard");

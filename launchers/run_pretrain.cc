@@ -1,6 +1,7 @@
 #include "lathe/launchers/run_pretrain.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <map>
 #include <memory>
 #include <optional>
@@ -13,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "lathe/base/logging.h"
 #include "lathe/base/python_json.h"
+#include "lathe/checkpoint/atomic_file.h"
 #include "lathe/checkpoint/checkpoint_directory.h"
 #include "lathe/checkpoint/output_lock.h"
 #include "lathe/datasets/data_loader.h"
@@ -112,6 +114,23 @@ std::vector<std::unique_ptr<Callback>> BuildCallbacks(const RunConfig& config,
 
 std::string ResultText(const nlohmann::json& metrics) { return metrics.dump(4) + "\n"; }
 
+// --do_train false --do_eval: the model as it was loaded.
+absl::StatusOr<int> EvaluateOnly(const TrainingArguments& arguments, Trainer& trainer,
+                                 const ParallelContext& context) {
+  if (!arguments.do_eval()) {
+    return absl::InvalidArgumentError("neither --do_train nor --do_eval: nothing to do");
+  }
+  ABSL_ASSIGN_OR_RETURN(const nlohmann::json metrics, trainer.Evaluate());
+  absl::Status written;
+  if (context.rank() == 0) {
+    std::printf("%s", ResultText(metrics).c_str());
+    written =
+        WriteFileAtomically(arguments.output_dir() + "/eval_results.json", ResultText(metrics));
+  }
+  ABSL_RETURN_IF_ERROR(MakeRankGroup(context.World()).Agree(written));
+  return 0;
+}
+
 }  // namespace
 
 absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment& environment) {
@@ -132,7 +151,8 @@ absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment
   ABSL_ASSIGN_OR_RETURN(const Model model, BuildModelFromArguments(config, *context, runner));
   ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
                         BuildTokenizer(config, model.stage->config()));
-  ABSL_ASSIGN_OR_RETURN(const PretrainData data, BuildPretrainData(config, *tokenizer));
+  ABSL_ASSIGN_OR_RETURN(const PretrainData data,
+                        BuildPretrainData(config, *tokenizer, context->rank() == 0));
 
   const Communicator& dp = context->Group({"dp"});
   ABSL_ASSIGN_OR_RETURN(const SamplingStrategy strategy,
@@ -180,6 +200,7 @@ absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment
 
   LOG(INFO) << "Start training: " << data.train->size() << " blocks of "
             << config.data().block_size() << " tokens, " << plan.max_steps << " updates";
+  if (!a.do_train()) return EvaluateOnly(a, trainer, *context);
   ABSL_ASSIGN_OR_RETURN(TrainResult result, trainer.Train(output.resume_from));
   if (result.stopped_by_signal) {
     LOG(WARNING)

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <utility>
 #include <vector>
 
@@ -15,6 +13,7 @@
 #include "lathe/base/config/json.h"
 #include "lathe/base/config/schema.h"
 #include "lathe/base/logging.h"
+#include "lathe/base/read_file.h"
 #include "lathe/checkpoint/checkpoint_directory.h"
 #include "lathe/comm/gloo/gloo_backend.h"
 #include "lathe/datasets/group_texts.h"
@@ -22,19 +21,12 @@
 #include "lathe/datasets/tokenize.h"
 #include "lathe/models/auto_model.h"
 #include "lathe/models/pretrained.h"
+#include "lathe/trainer/progress_bar.h"
 
 namespace lathe {
 namespace {
 
 namespace fs = std::filesystem;
-
-absl::StatusOr<std::string> ReadFile(const fs::path& path) {
-  std::ifstream stream(path, std::ios::binary);
-  std::stringstream text;
-  text << stream.rdbuf();
-  if (!stream) return absl::NotFoundError(absl::StrCat(path.string(), ": cannot be read"));
-  return text.str();
-}
 
 // The folder of a config.json, or the folder itself.
 std::string FolderOf(const std::string& path) {
@@ -52,22 +44,27 @@ std::string ModelPath(const RunConfig& config) {
 
 absl::StatusOr<std::shared_ptr<const TokenStore>> Tokenize(const RunConfig& config,
                                                            const Tokenizer& tokenizer,
-                                                           const std::vector<std::string>& files) {
+                                                           const std::vector<std::string>& files,
+                                                           bool shows_progress) {
   const DataArguments& data = config.data();
-  JsonlOptions options{
+  const JsonlOptions options{
       .text_column = data.text_column_name(),
       .on_bad_record = data.on_bad_record() == "skip" ? OnBadRecord::kSkip : OnBadRecord::kFail};
   ABSL_ASSIGN_OR_RETURN(const JsonlSource source, JsonlSource::Open(files, options));
   if (source.num_skipped() > 0) {
     LOG(WARNING) << source.num_skipped() << " bad lines were skipped (--on_bad_record skip)";
   }
+  ProgressBar bar({.total_steps = source.size(),
+                   .title = "Tokenising",
+                   .disabled = config.training().disable_tqdm() || !shows_progress});
   const auto encode = [&](std::string_view text, std::vector<int32_t>* ids) {
     return tokenizer.EncodeAppend(text, /*add_special_tokens=*/true, ids);
   };
-  ABSL_ASSIGN_OR_RETURN(
-      TokenStore store,
-      TokenizeDocuments(source, encode,
-                        {.num_workers = data.preprocessing_num_workers(), .progress = nullptr}));
+  const TokenizeOptions tokenize{
+      .num_workers = data.preprocessing_num_workers(),
+      .progress = [&](int64_t done, int64_t) { bar.Update({.step = done}); }};
+  ABSL_ASSIGN_OR_RETURN(TokenStore store, TokenizeDocuments(source, encode, tokenize));
+  bar.Finish();
   LOG(INFO) << "Tokenised " << store.num_documents() << " documents: " << store.num_tokens()
             << " tokens";
   return std::make_shared<const TokenStore>(std::move(store));
@@ -161,8 +158,8 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> BuildTokenizer(const RunConfig& confi
   return tokenizer;
 }
 
-absl::StatusOr<PretrainData> BuildPretrainData(const RunConfig& config,
-                                               const Tokenizer& tokenizer) {
+absl::StatusOr<PretrainData> BuildPretrainData(const RunConfig& config, const Tokenizer& tokenizer,
+                                               bool shows_progress) {
   const DataArguments& data = config.data();
   const std::vector<std::string> train_files(data.train_files().begin(), data.train_files().end());
   const std::vector<std::string> eval_files(data.validation_files().begin(),
@@ -177,7 +174,7 @@ absl::StatusOr<PretrainData> BuildPretrainData(const RunConfig& config,
   }
   PretrainData result;
   ABSL_ASSIGN_OR_RETURN(const std::shared_ptr<const TokenStore> tokens,
-                        Tokenize(config, tokenizer, train_files));
+                        Tokenize(config, tokenizer, train_files, shows_progress));
   // As run_clm: the first documents are held out.
   const bool splits = evaluates && eval_files.empty();
   const int64_t held_out =
@@ -185,12 +182,17 @@ absl::StatusOr<PretrainData> BuildPretrainData(const RunConfig& config,
   ABSL_ASSIGN_OR_RETURN(result.train,
                         Group(config, tokens, held_out, -1, data.max_train_samples()));
   if (!evaluates) return result;
+  if (splits && held_out == 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--validation_split_percentage ", data.validation_split_percentage(), " of ",
+        tokens->num_documents(), " documents is none; raise it or give --validation_files"));
+  }
   if (splits) {
     ABSL_ASSIGN_OR_RETURN(result.eval, Group(config, tokens, 0, held_out, data.max_eval_samples()));
     return result;
   }
   ABSL_ASSIGN_OR_RETURN(const std::shared_ptr<const TokenStore> eval_tokens,
-                        Tokenize(config, tokenizer, eval_files));
+                        Tokenize(config, tokenizer, eval_files, shows_progress));
   ABSL_ASSIGN_OR_RETURN(result.eval, Group(config, eval_tokens, 0, -1, data.max_eval_samples()));
   return result;
 }

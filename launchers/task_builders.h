@@ -37,12 +37,13 @@ absl::StatusOr<Model> BuildModelFromArguments(const RunConfig& config,
 absl::StatusOr<std::unique_ptr<Tokenizer>> BuildTokenizer(const RunConfig& config,
                                                           const ModelConfig& model);
 
-// Training and evaluation blocks.
+// Training and evaluation blocks. `shows_progress`: on the rank that a person watches.
 struct PretrainData {
   std::shared_ptr<const Dataset> train;
   std::shared_ptr<const Dataset> eval;  // null: no evaluation
 };
-absl::StatusOr<PretrainData> BuildPretrainData(const RunConfig& config, const Tokenizer& tokenizer);
+absl::StatusOr<PretrainData> BuildPretrainData(const RunConfig& config, const Tokenizer& tokenizer,
+                                               bool shows_progress);
 
 // The files that make a model folder beside its weights: config.json and the tokenizer's, byte for
 // byte.

@@ -2,14 +2,13 @@
 
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <limits>
-#include <sstream>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/status_macros.h"
 #include "absl/strings/str_cat.h"
+#include "lathe/base/read_file.h"
 
 namespace lathe {
 namespace {
@@ -19,7 +18,7 @@ using Json = nlohmann::ordered_json;
 // Far above any real model and far below where products of two sizes overflow.
 constexpr int64_t kMaxSize = int64_t{1} << 28;
 constexpr int64_t kMaxLayers = 100000;
-constexpr uintmax_t kMaxFileBytes = 16 << 20;
+constexpr int64_t kMaxFileBytes = 16 << 20;
 
 // Reads fields of one JSON object and says, in errors, which file and field.
 class Fields {
@@ -277,24 +276,17 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& text, const std:
 }
 
 absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& path) {
-  std::error_code error;
+  std::error_code ignored;
   std::filesystem::path file = path;
-  if (std::filesystem::is_directory(file, error)) file /= "config.json";
-  const uintmax_t bytes = std::filesystem::file_size(file, error);
-  if (error) {
-    return absl::NotFoundError(absl::StrCat(
-        file.string(), ": ", error.message(),
-        "; expected a model folder with config.json (--config_name, --model_name_or_path)"));
+  if (std::filesystem::is_directory(file, ignored)) file /= "config.json";
+  absl::StatusOr<std::string> text = ReadFile(file.string(), kMaxFileBytes);
+  if (absl::IsNotFound(text.status())) {
+    return absl::NotFoundError(absl::StrCat(text.status().message(),
+                                            "; expected a model folder with config.json "
+                                            "(--config_name, --model_name_or_path)"));
   }
-  if (bytes > kMaxFileBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(file.string(), ": ", bytes, " bytes are too many for a config.json"));
-  }
-  std::ifstream stream(file, std::ios::binary);
-  std::stringstream text;
-  text << stream.rdbuf();
-  if (!stream) return absl::NotFoundError(absl::StrCat(file.string(), ": cannot be read"));
-  return ParseModelConfig(text.str(), file.string());
+  ABSL_RETURN_IF_ERROR(text.status());
+  return ParseModelConfig(*text, file.string());
 }
 
 int64_t CountParameters(const ModelConfig& c) {

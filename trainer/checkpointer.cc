@@ -2,9 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
-#include <fstream>
 #include <memory>
-#include <sstream>
 #include <utility>
 #include <vector>
 
@@ -12,6 +10,7 @@
 #include "ATen/ops/zeros.h"
 #include "absl/status/status_macros.h"
 #include "absl/strings/str_cat.h"
+#include "lathe/base/read_file.h"
 #include "lathe/checkpoint/checkpoint.h"
 #include "lathe/checkpoint/checkpoint_directory.h"
 #include "lathe/checkpoint/model_files.h"
@@ -19,14 +18,6 @@
 
 namespace lathe {
 namespace {
-
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  std::ifstream stream(path, std::ios::binary);
-  std::stringstream text;
-  text << stream.rdbuf();
-  if (!stream) return absl::NotFoundError(absl::StrCat(path, ": cannot be read"));
-  return text.str();
-}
 
 std::string TotalsToJson(const RunningTotals& totals) {
   nlohmann::json json = {{"total_loss", totals.total_loss},

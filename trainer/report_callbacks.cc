@@ -51,10 +51,11 @@ absl::Status ConsoleCallback::OnStepEnd(const TrainerState& state, const StepInf
 }
 
 absl::Status ConsoleCallback::OnLog(const TrainerState&, const nlohmann::json& logs) {
-  bar_->Hide();
+  // An evaluation outside training has no bar.
+  if (bar_) bar_->Hide();
   std::printf("%s\n", PythonDict(logs).c_str());
   std::fflush(stdout);
-  bar_->Show();
+  if (bar_) bar_->Show();
   return absl::OkStatus();
 }
 
@@ -63,20 +64,25 @@ absl::Status ConsoleCallback::OnTrainEnd(const TrainerState&) {
   return absl::OkStatus();
 }
 
-absl::Status TensorBoardCallback::OnTrainBegin(const TrainerState& state) {
+absl::Status TensorBoardCallback::Open(const TrainerState& state) {
   ABSL_ASSIGN_OR_RETURN(writer_, TensorBoardWriter::Create(directory_));
-  if (state.global_step > 0) ABSL_RETURN_IF_ERROR(writer_->AddRestart(state.global_step + 1));
+  if (state.global_step > 0) {
+    ABSL_RETURN_IF_ERROR(writer_->AddRestart(state.global_step + 1));
+  }
   return writer_->AddText(0, "args", configuration_);
 }
 
+absl::Status TensorBoardCallback::OnTrainBegin(const TrainerState& state) { return Open(state); }
+
 absl::Status TensorBoardCallback::OnLog(const TrainerState& state, const nlohmann::json& logs) {
+  if (!writer_) {
+    ABSL_RETURN_IF_ERROR(Open(state));
+  }
   std::vector<std::pair<std::string, double>> scalars;
   for (const auto& [key, value] : logs.items()) {
     if (value.is_number()) scalars.emplace_back(TensorBoardTag(key), value.get<double>());
   }
   return writer_->AddScalars(state.global_step, scalars);
 }
-
-absl::Status TensorBoardCallback::OnTrainEnd(const TrainerState&) { return writer_->Close(); }
 
 }  // namespace lathe

@@ -31,7 +31,9 @@ class ConsoleCallback : public Callback {
   std::unique_ptr<ProgressBar> bar_;
 };
 
-// Scalars under Hugging Face's tags (train/loss, eval/loss …) and the configuration as text.
+// Every log is on the disk when OnLog returns; the file stays open until the callback goes, since
+// an evaluation may follow training. Scalars under Hugging Face's tags (train/loss, eval/loss …)
+// and the configuration as text.
 class TensorBoardCallback : public Callback {
  public:
   TensorBoardCallback(std::string directory, std::string configuration)
@@ -39,9 +41,10 @@ class TensorBoardCallback : public Callback {
 
   absl::Status OnTrainBegin(const TrainerState& state) override;
   absl::Status OnLog(const TrainerState& state, const nlohmann::json& logs) override;
-  absl::Status OnTrainEnd(const TrainerState& state) override;
 
  private:
+  absl::Status Open(const TrainerState& state);
+
   const std::string directory_, configuration_;
   std::unique_ptr<TensorBoardWriter> writer_;
 };

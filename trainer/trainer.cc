@@ -95,9 +95,13 @@ absl::Status Trainer::Resume(const std::string& checkpoint) {
 }
 
 absl::StatusOr<TrainResult> Trainer::Train(const std::string& resume_from) {
-  if (!resume_from.empty()) ABSL_RETURN_IF_ERROR(Resume(resume_from));
+  if (!resume_from.empty()) {
+    ABSL_RETURN_IF_ERROR(Resume(resume_from));
+  }
   train_start_ = Now();
-  for (Callback* callback : parts_.callbacks) ABSL_RETURN_IF_ERROR(callback->OnTrainBegin(state_));
+  for (Callback* callback : parts_.callbacks) {
+    ABSL_RETURN_IF_ERROR(callback->OnTrainBegin(state_));
+  }
   const int64_t first_epoch = state_.global_step / plan_.updates_per_epoch;
   int64_t first_update = state_.global_step % plan_.updates_per_epoch;
   for (int64_t epoch = first_epoch;
@@ -110,7 +114,9 @@ absl::StatusOr<TrainResult> Trainer::Train(const std::string& resume_from) {
   result.stopped_by_signal = stop_signal_;
   if (!stop_signal_) ABSL_RETURN_IF_ERROR(Finish());
   result.metrics = TrainMetrics();
-  for (Callback* callback : parts_.callbacks) ABSL_RETURN_IF_ERROR(callback->OnTrainEnd(state_));
+  for (Callback* callback : parts_.callbacks) {
+    ABSL_RETURN_IF_ERROR(callback->OnTrainEnd(state_));
+  }
   return result;
 }
 
@@ -229,7 +235,9 @@ absl::Status Trainer::Log(nlohmann::json logs) {
   nlohmann::json entry = logs;
   entry["step"] = state_.global_step;
   state_.log_history.push_back(std::move(entry));
-  for (Callback* callback : parts_.callbacks) ABSL_RETURN_IF_ERROR(callback->OnLog(state_, logs));
+  for (Callback* callback : parts_.callbacks) {
+    ABSL_RETURN_IF_ERROR(callback->OnLog(state_, logs));
+  }
   return absl::OkStatus();
 }
 
