@@ -112,7 +112,9 @@ absl::StatusOr<TrainResult> Trainer::Train(const std::string& resume_from) {
   }
   TrainResult result;
   result.stopped_by_signal = stop_signal_;
-  if (!stop_signal_) ABSL_RETURN_IF_ERROR(Finish());
+  if (!stop_signal_) {
+    ABSL_RETURN_IF_ERROR(Finish());
+  }
   result.metrics = TrainMetrics();
   for (Callback* callback : parts_.callbacks) {
     ABSL_RETURN_IF_ERROR(callback->OnTrainEnd(state_));
