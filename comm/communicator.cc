@@ -69,6 +69,8 @@ class Communicator::Worker {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       stop_ = true;
+      queue_
+          .clear();  // on the way out after an error: each of these could wait for a whole timeout
     }
     changed_.notify_all();
     thread_.join();

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <exception>
 #include <string>
+#include <string_view>
 
 #include "lathe/base/config/flags.h"
 #include "lathe/base/logging.h"
@@ -73,6 +74,8 @@ int main(int argc, char** argv) {
     const absl::StatusOr<int> exit_code = lathe::RunPretrain(config, *environment);
     return exit_code.ok() ? *exit_code : Fail(exit_code.status().message());
   } catch (const std::exception& e) {
-    return Fail(e.what());
+    // LibTorch's messages go on with a stack trace, which helps nobody who runs a program.
+    const std::string_view message = e.what();
+    return Fail(message.substr(0, message.find('\n')));
   }
 }

@@ -112,7 +112,7 @@ std::vector<std::unique_ptr<Callback>> BuildCallbacks(const RunConfig& config,
   return callbacks;
 }
 
-std::string ResultText(const nlohmann::json& metrics) { return metrics.dump(4) + "\n"; }
+std::string ResultText(const nlohmann::json& metrics) { return DumpPythonJson(metrics, 4) + "\n"; }
 
 // --do_train false --do_eval: the model as it was loaded.
 absl::StatusOr<int> EvaluateOnly(const TrainingArguments& arguments, Trainer& trainer,
@@ -143,16 +143,18 @@ absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment
                << (context->world_size() > 1 ? "True" : "False")
                << ", 16-bits training: " << (a.bf16() ? "True" : "False");
   LOG(INFO) << "Training/evaluation parameters " << ConfigurationText(config);
+  // What is wrong with the inputs is found before the output folder is touched or memory is taken.
+  ABSL_ASSIGN_OR_RETURN(const ModelConfig model_config, BuildModelConfig(config));
+  ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
+                        BuildTokenizer(config, model_config));
   ABSL_ASSIGN_OR_RETURN(const Output output, PrepareOutput(a, *context));
+  ABSL_ASSIGN_OR_RETURN(const PretrainData data,
+                        BuildPretrainData(config, *tokenizer, context->rank() == 0));
 
   PlainRunner plain;
   RecomputeRunner recompute(plain);
   BlockRunner& runner = a.gradient_checkpointing() ? static_cast<BlockRunner&>(recompute) : plain;
-  ABSL_ASSIGN_OR_RETURN(const Model model, BuildModelFromArguments(config, *context, runner));
-  ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
-                        BuildTokenizer(config, model.stage->config()));
-  ABSL_ASSIGN_OR_RETURN(const PretrainData data,
-                        BuildPretrainData(config, *tokenizer, context->rank() == 0));
+  ABSL_ASSIGN_OR_RETURN(const Model model, BuildStage(config, model_config, *context, runner));
 
   const Communicator& dp = context->Group({"dp"});
   ABSL_ASSIGN_OR_RETURN(const SamplingStrategy strategy,
@@ -175,6 +177,7 @@ absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment
                            .weight_decay = a.weight_decay(),
                            .max_grad_norm = a.max_grad_norm()},
                           *context);
+  ABSL_RETURN_IF_ERROR(FillWeights(config, model, optimizer));
   ABSL_ASSIGN_OR_RETURN(FileContents model_files, ModelFolderFiles(config, model));
   model_files["run_config.json"] = ConfigurationText(config);
   Checkpointer checkpointer(a.output_dir(), std::move(model_files), model.weights_dtype,
@@ -212,10 +215,12 @@ absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment
     ABSL_ASSIGN_OR_RETURN(const nlohmann::json metrics, trainer.Evaluate());
     results["eval_results.json"] = ResultText(metrics);
   }
-  result.metrics["model_flops_utilization"] =
-      result.metrics["tokens_per_second"].get<double>() *
-      model.stage->FlopsPerToken(config.data().block_size()) / peak_flops;
-  results["train_results.json"] = ResultText(result.metrics);
+  if (result.took_steps) {
+    result.metrics["model_flops_utilization"] =
+        result.metrics["tokens_per_second"].get<double>() *
+        model.stage->FlopsPerToken(config.data().block_size()) / peak_flops;
+    results["train_results.json"] = ResultText(result.metrics);
+  }
   results["trainer_state.json"] = trainer.state().ToJson();
   ABSL_RETURN_IF_ERROR(checkpointer.SaveModel(results));
   LOG(INFO) << "Saved the model to " << a.output_dir();

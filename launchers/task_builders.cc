@@ -1,5 +1,7 @@
 #include "lathe/launchers/task_builders.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
@@ -15,6 +17,7 @@
 #include "lathe/base/logging.h"
 #include "lathe/base/read_file.h"
 #include "lathe/checkpoint/checkpoint_directory.h"
+#include "lathe/checkpoint/manifest.h"
 #include "lathe/comm/gloo/gloo_backend.h"
 #include "lathe/datasets/group_texts.h"
 #include "lathe/datasets/jsonl_source.h"
@@ -105,44 +108,67 @@ absl::StatusOr<std::unique_ptr<ParallelContext>> BuildContext(
                                  c10::kCPU);
 }
 
-absl::StatusOr<Model> BuildModelFromArguments(const RunConfig& config,
-                                              const ParallelContext& context, BlockRunner& runner) {
-  const ModelArguments& arguments = config.model();
-  const bool from_scratch = arguments.has_config_name();
-  if (!from_scratch && !arguments.has_model_name_or_path()) {
+absl::StatusOr<ModelConfig> BuildModelConfig(const RunConfig& config) {
+  if (ModelPath(config).empty()) {
     return absl::InvalidArgumentError(
         "--config_name and --model_name_or_path cannot both be empty");
   }
-  const std::string path = ModelPath(config);
-  LOG(WARNING) << (from_scratch ? "You are initializing a model from scratch"
-                                : "You are initializing from a pre-trained model");
-  LOG(INFO) << (from_scratch ? "Model config path: " : "Model path: ") << path;
-  ABSL_ASSIGN_OR_RETURN(const ModelConfig model_config, ReadModelConfig(path));
-  if (from_scratch) LOG(INFO) << "Model config: " << model_config.original.dump(2);
+  ABSL_ASSIGN_OR_RETURN(ModelConfig model, ReadModelConfig(ModelPath(config)));
+  // Weights, main gradients and two moments, in fp32: what every update needs, whatever else.
+  const double bytes = 16.0 * static_cast<double>(CountParameters(model));
+  const double memory =
+      static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
+  if (bytes > memory) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "%s: a model of %.3g parameters needs %.0f GB for weights, gradients and optimizer; this "
+        "machine has %.0f GB",
+        ModelPath(config), static_cast<double>(CountParameters(model)), bytes / 1e9, memory / 1e9));
+  }
+  return model;
+}
 
-  std::string dtype = arguments.torch_dtype();
-  if (dtype == "auto")
-    dtype = from_scratch || model_config.dtype.empty() ? "float32" : model_config.dtype;
+absl::StatusOr<Model> BuildStage(const RunConfig& config, const ModelConfig& model_config,
+                                 const ParallelContext& context, BlockRunner& runner) {
+  std::string dtype = config.model().torch_dtype();
+  if (dtype == "auto") {
+    dtype = config.model().has_config_name() || model_config.dtype.empty() ? "float32"
+                                                                           : model_config.dtype;
+  }
   if (dtype != "float32" && dtype != "bfloat16") {
     return absl::InvalidArgumentError(
-        absl::StrCat(path, "/config.json: dtype \"", dtype,
+        absl::StrCat(ModelPath(config), ": dtype \"", dtype,
                      "\" cannot be trained; give --torch_dtype float32 or bfloat16"));
   }
   Model model;
-  model.directory = FolderOf(path);
+  model.directory = FolderOf(ModelPath(config));
   model.weights_dtype = dtype == "bfloat16" ? at::kBFloat16 : at::kFloat;
   // --bf16 computes in bf16 whatever the weights are saved as; fp32 masters keep what bf16 cannot.
   const at::ScalarType compute = config.training().bf16() ? at::kBFloat16 : model.weights_dtype;
   ABSL_ASSIGN_OR_RETURN(model.stage, BuildModel(model_config, context, compute, runner));
+  return model;
+}
+
+absl::Status FillWeights(const RunConfig& config, const Model& model, ZeroOptimizer& optimizer) {
+  const ModelConfig& model_config = model.stage->config();
+  const bool from_scratch = config.model().has_config_name();
+  LOG(WARNING) << (from_scratch ? "You are initializing a model from scratch"
+                                : "You are initializing from a pre-trained model");
+  LOG(INFO) << (from_scratch ? "Model config path: " : "Model path: ") << ModelPath(config);
   if (from_scratch) {
-    InitializeWeights(*model.stage, static_cast<uint64_t>(config.training().seed()));
+    LOG(INFO) << "Model config: " << model_config.original.dump(2);
+    const uint64_t seed = static_cast<uint64_t>(config.training().seed());
+    optimizer.ForEachMaster([&](Parameter& parameter, const at::Tensor& master) {
+      parameter.InitializeInto(master, seed);
+    });
   } else {
-    ABSL_RETURN_IF_ERROR(LoadPretrained(model.directory, *model.stage));
+    ABSL_RETURN_IF_ERROR(
+        LoadPretrained(model.directory, model_config, optimizer.Weights(model.weights_dtype)));
   }
+  optimizer.AfterLoad();
   LOG(INFO) << (from_scratch ? "Pretraining a new model" : "Continuing from a pre-trained model")
             << absl::StrFormat(" - Total size=%.2fM params",
                                static_cast<double>(CountParameters(model_config)) / (1 << 20));
-  return model;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> BuildTokenizer(const RunConfig& config,
@@ -224,6 +250,7 @@ absl::StatusOr<std::string> FindResumePoint(const TrainingArguments& arguments) 
       return absl::NotFoundError(
           absl::StrCat("--resume_from_checkpoint ", wanted, ": no such folder"));
     }
+    ABSL_RETURN_IF_ERROR(VerifyManifest(wanted));
     return wanted;
   }
   ABSL_ASSIGN_OR_RETURN(const std::optional<std::string> last, FindLastCheckpoint(output_dir));

@@ -15,7 +15,9 @@
 #include "lathe/datasets/tokenizers/tokenizer.h"
 #include "lathe/launchers/run_config.pb.h"
 #include "lathe/layers/block_runner.h"
+#include "lathe/models/model_config.h"
 #include "lathe/models/stage.h"
+#include "lathe/zero/zero_optimizer.h"
 
 namespace lathe {
 
@@ -23,19 +25,26 @@ namespace lathe {
 absl::StatusOr<std::unique_ptr<ParallelContext>> BuildContext(const RunConfig& config,
                                                               const LaunchEnvironment& environment);
 
-// A stage with its weights, as --config_name or --model_name_or_path says, and what goes with it.
-struct Model {
-  std::unique_ptr<Stage> stage;
-  std::string directory;         // of its config.json and tokenizer
-  at::ScalarType weights_dtype;  // what it is saved as
-};
-absl::StatusOr<Model> BuildModelFromArguments(const RunConfig& config,
-                                              const ParallelContext& context, BlockRunner& runner);
+// The architecture that --config_name or --model_name_or_path names.
+// Errors: what config.json lacks; a model whose training does not fit into this machine's memory.
+absl::StatusOr<ModelConfig> BuildModelConfig(const RunConfig& config);
 
 // --tokenizer_name, or the model's own folder. Errors: a tokenizer with more ids than the model has
 // rows.
 absl::StatusOr<std::unique_ptr<Tokenizer>> BuildTokenizer(const RunConfig& config,
                                                           const ModelConfig& model);
+
+// A stage without values in its weights, and what goes with it.
+struct Model {
+  std::unique_ptr<Stage> stage;
+  std::string directory;         // of its config.json and tokenizer
+  at::ScalarType weights_dtype;  // what it is saved as
+};
+absl::StatusOr<Model> BuildStage(const RunConfig& config, const ModelConfig& model_config,
+                                 const ParallelContext& context, BlockRunner& runner);
+
+// Fills the weights, from scratch or from the model's folder, and says so in the log.
+absl::Status FillWeights(const RunConfig& config, const Model& model, ZeroOptimizer& optimizer);
 
 // Training and evaluation blocks. `shows_progress`: on the rank that a person watches.
 struct PretrainData {

@@ -60,16 +60,16 @@ void Parameter::MoveTo(const at::Tensor& storage) {
   tensor_.set_data(moved);
 }
 
-void Parameter::Initialize(uint64_t seed) {
+void Parameter::InitializeInto(const at::Tensor& local, uint64_t seed) const {
   at::NoGradGuard no_grad;
-  tensor_.zero_();
+  local.zero_();
   if (initializer_.kind == Initializer::Kind::kZeros) return;
   const Box whole = Box::Whole(full_shape_);
   const KeyedStream stream(seed, "init", name_);
   // fp64 models get fp64 draws; everything else rounds from fp32.
-  const at::ScalarType draw = UpcastType(tensor_.scalar_type());
+  const at::ScalarType draw = UpcastType(local.scalar_type());
   for (const ShardPiece& piece : shard_.pieces) {
-    at::Tensor view = LocalView(tensor_, piece);
+    at::Tensor view = LocalView(local, piece);
     if (initializer_.kind == Initializer::Kind::kOnes) {
       view.fill_(1);
       continue;

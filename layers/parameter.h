@@ -87,7 +87,10 @@ class Parameter {
   void set_partial_sum_axes(std::vector<std::string> axes) { partial_sum_axes_ = std::move(axes); }
 
   // Fills the local tensor: each piece from the stream (seed, "init", name), padding with 0.
-  void Initialize(uint64_t seed);
+  void Initialize(uint64_t seed) { InitializeInto(tensor_, seed); }
+  // The same into another tensor of the local shape, of any dtype: a master, which keeps what the
+  // parameter's own dtype would round off.
+  void InitializeInto(const at::Tensor& local, uint64_t seed) const;
 
   // Where gradients go; never null once a sink is set on the model.
   GradientSink* sink() const { return sink_; }

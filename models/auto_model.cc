@@ -32,8 +32,4 @@ absl::StatusOr<std::unique_ptr<Stage>> BuildModel(const ModelConfig& config,
   return MakeLlamaStage(config, context, dtype, runner);
 }
 
-void InitializeWeights(Stage& stage, uint64_t seed) {
-  for (Parameter* parameter : stage.parameters()) parameter->Initialize(seed);
-}
-
 }  // namespace lathe

@@ -12,17 +12,13 @@
 
 namespace lathe {
 
-// The stage that `context` assigns to this rank, parameters not yet filled: call InitializeWeights
-// or LoadPretrained. `context` and `runner` must outlive it. Errors: InvalidArgument if the sizes
-// do not divide by the parallel degrees, saying which number to change; Unimplemented for a
-// pipeline.
+// The stage that `context` assigns to this rank, parameters not yet filled: call
+// Parameter::Initialize or LoadPretrained. `context` and `runner` must outlive it. Errors:
+// InvalidArgument if the sizes do not divide by the parallel degrees, saying which number to
+// change; Unimplemented for a pipeline.
 absl::StatusOr<std::unique_ptr<Stage>> BuildModel(const ModelConfig& config,
                                                   const ParallelContext& context,
                                                   at::ScalarType dtype, BlockRunner& runner);
-
-// From scratch: normal(0, initializer_range) weights, zero biases, unit norms, keyed by (seed,
-// name): the same values on every layout.
-void InitializeWeights(Stage& stage, uint64_t seed);
 
 }  // namespace lathe
 

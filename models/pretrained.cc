@@ -11,8 +11,20 @@
 
 namespace lathe {
 
-absl::Status LoadPretrained(const std::string& directory, Stage& stage) {
+absl::Status LoadPretrained(const std::string& directory, const ModelConfig& config,
+                            absl::Span<const NamedTensor> tensors) {
   ABSL_ASSIGN_OR_RETURN(const ModelFiles files, ModelFiles::Open(directory));
+  LoadOptions options;
+  options.surplus_ok = [&](std::string_view name) {
+    // Written by some tools beside the embedding that it is tied to; rotary tables by very old
+    // ones.
+    return (name == "lm_head.weight" && config.tie_word_embeddings) ||
+           name.ends_with(".rotary_emb.inv_freq");
+  };
+  return LoadTensors(files, tensors, options);
+}
+
+absl::Status LoadPretrained(const std::string& directory, Stage& stage) {
   std::vector<NamedTensor> wanted;
   for (const Parameter* parameter : stage.parameters()) {
     NamedTensor tensor{
@@ -22,14 +34,7 @@ absl::Status LoadPretrained(const std::string& directory, Stage& stage) {
     }
     wanted.push_back(std::move(tensor));
   }
-  LoadOptions options;
-  options.surplus_ok = [&](std::string_view name) {
-    // Written by some tools beside the embedding that it is tied to; rotary tables by very old
-    // ones.
-    return (name == "lm_head.weight" && stage.config().tie_word_embeddings) ||
-           name.ends_with(".rotary_emb.inv_freq");
-  };
-  return LoadTensors(files, wanted, options);
+  return LoadPretrained(directory, stage.config(), wanted);
 }
 
 }  // namespace lathe

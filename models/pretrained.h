@@ -5,6 +5,8 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "lathe/checkpoint/checkpoint.h"
 #include "lathe/models/stage.h"
 
 namespace lathe {
@@ -15,6 +17,10 @@ namespace lathe {
 // to convert them), InvalidArgument naming each missing, surplus or wrongly shaped tensor, and what
 // checkpoint/model_files.h refuses.
 absl::Status LoadPretrained(const std::string& directory, Stage& stage);
+
+// The same into tensors of the caller's (masters of the stage's weights, say).
+absl::Status LoadPretrained(const std::string& directory, const ModelConfig& config,
+                            absl::Span<const NamedTensor> tensors);
 
 }  // namespace lathe
 

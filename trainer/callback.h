@@ -37,7 +37,9 @@ struct StepInfo {
 class Callback {
  public:
   virtual ~Callback() = default;
-  virtual absl::Status OnTrainBegin(const TrainerState&) { return absl::OkStatus(); }
+  virtual absl::Status OnTrainBegin(const TrainerState&, TrainerControl&) {
+    return absl::OkStatus();
+  }
   virtual absl::Status OnStepEnd(const TrainerState&, const StepInfo&, TrainerControl&) {
     return absl::OkStatus();
   }
@@ -46,8 +48,8 @@ class Callback {
   virtual absl::Status OnLog(const TrainerState&, const nlohmann::json& logs) {
     return absl::OkStatus();
   }
-  virtual absl::Status OnEvaluate(const TrainerState&, const nlohmann::json& metrics,
-                                  TrainerControl&) {
+  // May keep what a resumed run needs in state.stateful_callbacks.
+  virtual absl::Status OnEvaluate(TrainerState&, const nlohmann::json& metrics, TrainerControl&) {
     return absl::OkStatus();
   }
   virtual absl::Status OnSave(const TrainerState&, const std::string& checkpoint) {

@@ -1,11 +1,23 @@
 #include "lathe/trainer/flow_callback.h"
 
 #include <cmath>
+#include <string>
 
 namespace lathe {
 namespace {
 
 bool Falls(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
+
+// Where Hugging Face keeps the count in trainer_state.json.
+constexpr char kName[] = "EarlyStoppingCallback";
+constexpr char kCounter[] = "early_stopping_patience_counter";
+
+int Counter(const TrainerState& state) {
+  const nlohmann::json pointer = state.stateful_callbacks.value(
+      nlohmann::json::json_pointer(std::string("/") + kName + "/attributes/" + kCounter),
+      nlohmann::json(0));
+  return pointer.is_number_integer() ? pointer.get<int>() : 0;
+}
 
 }  // namespace
 
@@ -34,17 +46,23 @@ absl::Status FlowCallback::OnEpochEnd(const TrainerState&, TrainerControl& contr
   return absl::OkStatus();
 }
 
-absl::Status EarlyStoppingCallback::OnEvaluate(const TrainerState&, const nlohmann::json& metrics,
+absl::Status EarlyStoppingCallback::OnTrainBegin(const TrainerState& state,
+                                                 TrainerControl& control) {
+  if (Counter(state) >= patience_) control.should_training_stop = true;
+  return absl::OkStatus();
+}
+
+absl::Status EarlyStoppingCallback::OnEvaluate(TrainerState& state, const nlohmann::json& metrics,
                                                TrainerControl& control) {
   const double value = metrics[metric_].get<double>();
-  const bool better = !best_ || ((greater_ ? value > *best_ : value < *best_) &&
-                                 std::abs(value - *best_) > threshold_);
-  if (better) {
-    best_ = value;
-    evaluations_without_progress_ = 0;
-  } else if (++evaluations_without_progress_ >= patience_) {
-    control.should_training_stop = true;
-  }
+  const bool better =
+      !state.best_metric || ((greater_ ? value > *state.best_metric : value < *state.best_metric) &&
+                             std::abs(value - *state.best_metric) > threshold_);
+  const int counter = better ? 0 : Counter(state) + 1;
+  state.stateful_callbacks[kName] = {
+      {"args", {{"early_stopping_patience", patience_}, {"early_stopping_threshold", threshold_}}},
+      {"attributes", {{kCounter, counter}}}};
+  if (counter >= patience_) control.should_training_stop = true;
   return absl::OkStatus();
 }
 

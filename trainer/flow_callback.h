@@ -3,7 +3,6 @@
 #ifndef LATHE_TRAINER_FLOW_CALLBACK_H_
 #define LATHE_TRAINER_FLOW_CALLBACK_H_
 
-#include <optional>
 #include <string>
 #include <utility>
 
@@ -24,13 +23,16 @@ class FlowCallback : public Callback {
 };
 
 // Stops when the best metric has not improved by more than a threshold for `patience` evaluations
-// in a row. Source: transformers trainer_callback.py, EarlyStoppingCallback.
+// in a row. Counts in the state, so that a resumed run stops where the uninterrupted one does, and
+// a run that was stopped does not go on. Source: transformers trainer_callback.py,
+// EarlyStoppingCallback.
 class EarlyStoppingCallback : public Callback {
  public:
   // `metric` as in the metrics ("eval_loss"); `greater`: whether more is better.
   EarlyStoppingCallback(int patience, double threshold, std::string metric, bool greater)
       : patience_(patience), threshold_(threshold), metric_(std::move(metric)), greater_(greater) {}
-  absl::Status OnEvaluate(const TrainerState& state, const nlohmann::json& metrics,
+  absl::Status OnTrainBegin(const TrainerState& state, TrainerControl& control) override;
+  absl::Status OnEvaluate(TrainerState& state, const nlohmann::json& metrics,
                           TrainerControl& control) override;
 
  private:
@@ -38,8 +40,6 @@ class EarlyStoppingCallback : public Callback {
   const double threshold_;
   const std::string metric_;
   const bool greater_;
-  std::optional<double> best_;
-  int evaluations_without_progress_ = 0;
 };
 
 }  // namespace lathe

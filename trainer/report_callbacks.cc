@@ -31,7 +31,7 @@ std::string PythonDict(const nlohmann::json& logs) {
 
 ConsoleCallback::~ConsoleCallback() { SetAroundLogLine(nullptr); }
 
-absl::Status ConsoleCallback::OnTrainBegin(const TrainerState& state) {
+absl::Status ConsoleCallback::OnTrainBegin(const TrainerState& state, TrainerControl&) {
   bar_ = std::make_unique<ProgressBar>(ProgressBarOptions{
       .total_steps = state.max_steps, .initial_step = state.global_step, .disabled = !show_bar_});
   SetAroundLogLine([this](bool before) { before ? bar_->Hide() : bar_->Show(); });
@@ -72,7 +72,9 @@ absl::Status TensorBoardCallback::Open(const TrainerState& state) {
   return writer_->AddText(0, "args", configuration_);
 }
 
-absl::Status TensorBoardCallback::OnTrainBegin(const TrainerState& state) { return Open(state); }
+absl::Status TensorBoardCallback::OnTrainBegin(const TrainerState& state, TrainerControl&) {
+  return Open(state);
+}
 
 absl::Status TensorBoardCallback::OnLog(const TrainerState& state, const nlohmann::json& logs) {
   if (!writer_) {

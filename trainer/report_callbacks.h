@@ -19,7 +19,7 @@ class ConsoleCallback : public Callback {
       : show_bar_(show_bar), flops_per_token_(flops_per_token), peak_flops_(peak_flops) {}
   ~ConsoleCallback() override;
 
-  absl::Status OnTrainBegin(const TrainerState& state) override;
+  absl::Status OnTrainBegin(const TrainerState& state, TrainerControl& control) override;
   absl::Status OnStepEnd(const TrainerState& state, const StepInfo& info,
                          TrainerControl& control) override;
   absl::Status OnLog(const TrainerState& state, const nlohmann::json& logs) override;
@@ -39,7 +39,7 @@ class TensorBoardCallback : public Callback {
   TensorBoardCallback(std::string directory, std::string configuration)
       : directory_(std::move(directory)), configuration_(std::move(configuration)) {}
 
-  absl::Status OnTrainBegin(const TrainerState& state) override;
+  absl::Status OnTrainBegin(const TrainerState& state, TrainerControl& control) override;
   absl::Status OnLog(const TrainerState& state, const nlohmann::json& logs) override;
 
  private:

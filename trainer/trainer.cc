@@ -53,6 +53,12 @@ std::vector<double> Sum(const Communicator& group, std::vector<double> values) {
 
 double Rounded(double value, double digits) { return std::round(value * digits) / digits; }
 
+// Whether evaluations decide which model is best; Hugging Face keeps no best otherwise.
+bool JudgesModels(const TrainingArguments& a) {
+  return a.has_metric_for_best_model() || a.load_best_model_at_end() ||
+         a.save_strategy() == "best" || a.has_early_stopping_patience();
+}
+
 // Hugging Face's speed_metrics.
 void AddSpeed(const std::string& split, double runtime, double samples, double steps,
               nlohmann::json* metrics) {
@@ -90,6 +96,8 @@ absl::Status Trainer::Resume(const std::string& checkpoint) {
   state_.eval_steps = fresh.eval_steps;
   state_.save_steps = fresh.save_steps;
   state_.train_batch_size = fresh.train_batch_size;
+  state_.is_local_process_zero = fresh.is_local_process_zero;
+  state_.is_world_process_zero = fresh.is_world_process_zero;
   LOG(INFO) << "Continuing training from " << checkpoint << " at step " << state_.global_step;
   return absl::OkStatus();
 }
@@ -100,12 +108,14 @@ absl::StatusOr<TrainResult> Trainer::Train(const std::string& resume_from) {
   }
   train_start_ = Now();
   for (Callback* callback : parts_.callbacks) {
-    ABSL_RETURN_IF_ERROR(callback->OnTrainBegin(state_));
+    ABSL_RETURN_IF_ERROR(callback->OnTrainBegin(state_, control_));
   }
+  // A callback may say that the resumed run had already come to its end.
+  const bool ended = control_.should_training_stop;
   const int64_t first_epoch = state_.global_step / plan_.updates_per_epoch;
   int64_t first_update = state_.global_step % plan_.updates_per_epoch;
   for (int64_t epoch = first_epoch;
-       epoch < plan_.num_train_epochs && state_.global_step < plan_.max_steps; ++epoch) {
+       epoch < plan_.num_train_epochs && state_.global_step < plan_.max_steps && !ended; ++epoch) {
     ABSL_RETURN_IF_ERROR(TrainEpoch(epoch, first_update));
     first_update = 0;
     if (control_.should_training_stop || stop_signal_) break;
@@ -115,6 +125,7 @@ absl::StatusOr<TrainResult> Trainer::Train(const std::string& resume_from) {
   if (!stop_signal_) {
     ABSL_RETURN_IF_ERROR(Finish());
   }
+  result.took_steps = steps_this_run_ > 0;
   result.metrics = TrainMetrics();
   for (Callback* callback : parts_.callbacks) {
     ABSL_RETURN_IF_ERROR(callback->OnTrainEnd(state_));
@@ -153,6 +164,7 @@ absl::Status Trainer::Update(int64_t epoch, int64_t update_in_epoch) {
   parts_.optimizer.BeginUpdate();
   BoundStage stage(parts_, batches, /*total_weight=*/sums[0]);
   const double my_loss = ForwardBackward(stage, static_cast<int>(window));
+  parts_.optimizer.FinishGradients();
   // A stop that one rank was asked for is everybody's: all save the same step.
   const std::vector<double> outcome = Sum(dp, {my_loss, StopRequested() ? 1.0 : 0.0});
   const double loss = outcome[0];
@@ -191,6 +203,8 @@ absl::Status Trainer::CountNonFinite(double loss, double grad_norm, bool skipped
                << grad_norm << ": not finite, the update was skipped (" << totals_.nonfinite_steps
                << " so far)";
   if (nonfinite_in_a_row_ < arguments_.max_nonfinite_steps()) return absl::OkStatus();
+  // The weights are as the last good update left them.
+  ABSL_RETURN_IF_ERROR(Save());
   return absl::AbortedError(absl::StrCat("loss or gradient was not finite in ", nonfinite_in_a_row_,
                                          " updates in a row, up to step ", state_.global_step,
                                          "; lower --learning_rate or look at the data "
@@ -271,25 +285,26 @@ absl::StatusOr<nlohmann::json> Trainer::Evaluate() {
 
 absl::Status Trainer::EvaluateAndJudge() {
   ABSL_ASSIGN_OR_RETURN(const nlohmann::json metrics, Evaluate());
-  new_best_ = false;
+  // Callbacks see the best before this evaluation, as Hugging Face's do.
+  for (Callback* callback : parts_.callbacks) {
+    ABSL_RETURN_IF_ERROR(callback->OnEvaluate(state_, metrics, control_));
+  }
+  if (!JudgesModels(arguments_)) return absl::OkStatus();
   const std::string name = MetricForBestModel(arguments_);
   if (!metrics.contains(name)) {
     return absl::InvalidArgumentError(
         absl::StrCat("--metric_for_best_model ", arguments_.metric_for_best_model(),
                      " is not a metric of the evaluation; there is eval_loss"));
   }
-  const bool greater = GreaterIsBetter(arguments_);
   const double value = metrics[name].get<double>();
-  if (!state_.best_metric ||
-      (greater ? value > *state_.best_metric : value < *state_.best_metric)) {
+  const bool better =
+      !state_.best_metric ||
+      (GreaterIsBetter(arguments_) ? value > *state_.best_metric : value < *state_.best_metric);
+  if (better) {
     state_.best_metric = value;
     state_.best_global_step = state_.global_step;
-    new_best_ = true;
   }
-  for (Callback* callback : parts_.callbacks) {
-    ABSL_RETURN_IF_ERROR(callback->OnEvaluate(state_, metrics, control_));
-  }
-  if (arguments_.save_strategy() == "best") control_.should_save = new_best_;
+  if (arguments_.save_strategy() == "best") control_.should_save = better;
   return absl::OkStatus();
 }
 
@@ -313,9 +328,12 @@ double Trainer::TokensPerSecond() const {
 
 nlohmann::json Trainer::TrainMetrics() const {
   nlohmann::json metrics = nlohmann::json::object();
-  const double samples = static_cast<double>(plan_.max_steps) *
-                         arguments_.per_device_train_batch_size() *
-                         static_cast<double>(plan_.accumulation) * parts_.context.mesh().size("dp");
+  // As Hugging Face counts: what the flags ask for, partial batches and all.
+  const double samples =
+      arguments_.max_steps() > 0
+          ? static_cast<double>(plan_.max_steps) * arguments_.per_device_train_batch_size() *
+                static_cast<double>(plan_.accumulation) * parts_.context.mesh().size("dp")
+          : static_cast<double>(parts_.train.num_samples()) * arguments_.num_train_epochs();
   AddSpeed("train", Now() - train_start_, samples, static_cast<double>(plan_.max_steps), &metrics);
   metrics["total_flos"] = state_.total_flos;
   metrics["train_loss"] = (totals_.total_loss + totals_.loss_since_log) /

@@ -46,6 +46,7 @@ struct TrainerParts {
 
 struct TrainResult {
   bool stopped_by_signal = false;  // the checkpoint is saved
+  bool took_steps = false;         // false: the run was complete already
   nlohmann::json metrics;          // Hugging Face's keys of train_results.json, and ours
 };
 
@@ -87,7 +88,6 @@ class Trainer {
   TrainerControl control_;
   bool stop_signal_ = false;
   int64_t nonfinite_in_a_row_ = 0;
-  bool new_best_ = false;
   // Of the last update, for a log line at the end of an epoch.
   double last_grad_norm_ = 0, last_learning_rate_ = 0;
 

@@ -68,9 +68,7 @@ void ZeroOptimizer::MakeBuckets() {
   if (slots_.empty()) return;
   int64_t total = 0;
   for (const auto& slot : slots_) total += slot->master.numel();
-  const at::ScalarType type =
-      options_.accumulate_in_bf16 ? at::kBFloat16 : slots_[0]->master.scalar_type();
-  flat_grads_ = at::empty({total}, slots_[0]->master.options().dtype(type));
+  flat_grads_ = at::empty({total}, slots_[0]->master.options());
   int64_t offset = 0, bucket_start = 0;
   buckets_.emplace_back();
   for (const auto& slot : slots_) {
@@ -170,7 +168,7 @@ void ZeroOptimizer::AdamW(double learning_rate, double clip_coefficient) {
     for (const auto& slot : slots_) {
       if (slot->decays != decays) continue;
       weights.push_back(slot->master);
-      grads.push_back(slot->parameter->main_grad.to(slot->master.scalar_type()));
+      grads.push_back(slot->parameter->main_grad);
       exp_avgs.push_back(slot->exp_avg);
       exp_avg_sqs.push_back(slot->exp_avg_sq);
       steps.push_back(step_);
@@ -251,6 +249,12 @@ std::vector<NamedTensor> ZeroOptimizer::States() const {
                      .pieces = {{Box::Whole({1}), step_}}});
   MarkReplicas(tensors, context_);
   return tensors;
+}
+
+void ZeroOptimizer::ForEachMaster(const std::function<void(Parameter&, const at::Tensor&)>& fn) {
+  at::NoGradGuard no_grad;
+  for (const auto& slot : slots_) fn(*slot->parameter, slot->master);
+  for (Parameter* parameter : frozen_) fn(*parameter, parameter->tensor().detach());
 }
 
 void ZeroOptimizer::AfterLoad() {

@@ -19,6 +19,7 @@
 #define LATHE_ZERO_ZERO_OPTIMIZER_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -35,19 +36,17 @@ struct ZeroOptions {
   double adam_beta1 = 0.9;
   double adam_beta2 = 0.999;
   double adam_epsilon = 1e-8;
-  double weight_decay = 0.0;   // where HasWeightDecay
-  double max_grad_norm = 1.0;  // 0: no clipping
-  // Of main gradients: fp32 (the default; fp64 for fp64 models) or bf16, which halves them.
-  bool accumulate_in_bf16 = false;
+  double weight_decay = 0.0;                 // where HasWeightDecay
+  double max_grad_norm = 1.0;                // 0: no clipping
   int64_t reduce_bucket_elements = 8 << 20;  // per collective; 32 MiB of fp32
 };
 
 class ZeroOptimizer {
  public:
   // Puts the parameters' gradients into flat buffers, sets their sinks, and makes fp32 masters of
-  // half-precision weights (whose values must be set already: call after initialisation or
-  // loading). Frozen parameters cost nothing. `context` and the parameters must outlive the
-  // optimizer.
+  // half-precision weights. Values are set afterwards, into the masters (ForEachMaster, or loading
+  // Weights), which keep what half precision would round off; then AfterLoad. Frozen parameters
+  // cost nothing. `context` and the parameters must outlive the optimizer.
   ZeroOptimizer(const std::vector<Parameter*>& parameters, const ZeroOptions& options,
                 const ParallelContext& context);
   ~ZeroOptimizer();
@@ -65,6 +64,14 @@ class ZeroOptimizer {
   // Waits for the reductions, clips and updates the weights; skips the update if `loss_is_finite`
   // is false (which all ranks say alike). Collective. Throws CollectiveError.
   StepResult Step(double learning_rate, bool loss_is_finite = true);
+
+  // Calls fn(parameter, its master) for every parameter; the master is the parameter's own tensor
+  // where that is no half type, or frozen. Call AfterLoad when they are filled.
+  void ForEachMaster(const std::function<void(Parameter&, const at::Tensor&)>& fn);
+
+  // Starts the reductions that wait for gradients which no micro batch gave. Called after the last
+  // backward, before any other collective, so that all ranks keep one order.
+  void FinishGradients() { LaunchReadyBuckets(/*all=*/true); }
 
   // What a checkpoint holds: the weights as `weights_dtype` from the masters, and
   // PARAMETER.exp_avg, .exp_avg_sq, .master (half-precision weights only) and "step". Views: to
