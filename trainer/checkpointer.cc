@@ -14,41 +14,8 @@
 #include "lathe/checkpoint/checkpoint.h"
 #include "lathe/checkpoint/checkpoint_directory.h"
 #include "lathe/checkpoint/model_files.h"
-#include "nlohmann/json.hpp"
 
 namespace lathe {
-namespace {
-
-std::string TotalsToJson(const RunningTotals& totals) {
-  nlohmann::json json = {{"total_loss", totals.total_loss},
-                         {"loss_since_log", totals.loss_since_log},
-                         {"steps_since_log", totals.steps_since_log},
-                         {"last_logged_step", totals.last_logged_step},
-                         {"nonfinite_steps", totals.nonfinite_steps}};
-  return json.dump(2) + "\n";
-}
-
-absl::StatusOr<RunningTotals> TotalsFromJson(const std::string& text, const std::string& file) {
-  const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  RunningTotals totals;
-  const auto number = [&](const char* key) {
-    return json.is_object() && json.contains(key) && json[key].is_number();
-  };
-  for (const char* key :
-       {"total_loss", "loss_since_log", "steps_since_log", "last_logged_step", "nonfinite_steps"}) {
-    if (!number(key))
-      return absl::InvalidArgumentError(absl::StrCat(file, ": number '", key, "' is missing"));
-  }
-  totals.total_loss = json["total_loss"];
-  totals.loss_since_log = json["loss_since_log"];
-  totals.steps_since_log = json["steps_since_log"];
-  totals.last_logged_step = json["last_logged_step"];
-  totals.nonfinite_steps = json["nonfinite_steps"];
-  return totals;
-}
-
-}  // namespace
-
 RankGroup MakeRankGroup(const Communicator& group) {
   RankGroup ranks{.rank = group.rank(), .num_ranks = group.size()};
   if (group.size() == 1) return ranks;
@@ -87,8 +54,7 @@ absl::Status Checkpointer::WriteModel(AtomicDirectory& directory) const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> Checkpointer::Save(const TrainerState& state,
-                                               const RunningTotals& totals) {
+absl::StatusOr<std::string> Checkpointer::Save(const TrainerState& state, const LoopState& loop) {
   const std::string name = CheckpointName(state.global_step);
   ABSL_ASSIGN_OR_RETURN(
       std::unique_ptr<AtomicDirectory> directory,
@@ -97,7 +63,7 @@ absl::StatusOr<std::string> Checkpointer::Save(const TrainerState& state,
   ABSL_RETURN_IF_ERROR(SaveTensors(*directory, "optimizer", optimizer_.States()));
   if (context_.rank() == 0) {
     directory->WriteFile("trainer_state.json", state.ToJson());
-    directory->WriteFile("lathe_state.json", TotalsToJson(totals));
+    directory->WriteFile("lathe_state.json", loop.ToJson());
   }
   ABSL_RETURN_IF_ERROR(directory->Commit());
   absl::Status rotated;
@@ -110,25 +76,35 @@ absl::StatusOr<std::string> Checkpointer::Save(const TrainerState& state,
   return absl::StrCat(output_dir_, "/", name);
 }
 
-absl::Status Checkpointer::LoadWeights(const std::string& checkpoint) {
+absl::Status Checkpointer::LoadMyWeights(const std::string& checkpoint) {
   ABSL_ASSIGN_OR_RETURN(const ModelFiles weights, ModelFiles::Open(checkpoint));
-  ABSL_RETURN_IF_ERROR(LoadTensors(weights, optimizer_.Weights(weights_dtype_)));
+  return LoadTensors(weights, optimizer_.Weights(weights_dtype_));
+}
+
+absl::Status Checkpointer::LoadMine(const std::string& checkpoint, TrainerState* state,
+                                    LoopState* loop) {
+  const std::string state_file = checkpoint + "/trainer_state.json";
+  const std::string loop_file = checkpoint + "/lathe_state.json";
+  ABSL_ASSIGN_OR_RETURN(const std::string state_text, ReadFile(state_file));
+  ABSL_ASSIGN_OR_RETURN(*state, TrainerState::FromJson(state_text, state_file));
+  ABSL_ASSIGN_OR_RETURN(const std::string loop_text, ReadFile(loop_file));
+  ABSL_ASSIGN_OR_RETURN(*loop, LoopState::FromJson(loop_text, loop_file));
+  ABSL_RETURN_IF_ERROR(LoadMyWeights(checkpoint));
+  // After the weights: where the optimizer has masters, they say more than the saved weights.
+  ABSL_ASSIGN_OR_RETURN(const ModelFiles states, ModelFiles::Open(checkpoint, "optimizer"));
+  return LoadTensors(states, optimizer_.States());
+}
+
+absl::Status Checkpointer::Load(const std::string& checkpoint, TrainerState* state,
+                                LoopState* loop) {
+  // A rank that cannot read must not leave the others waiting in the first step.
+  ABSL_RETURN_IF_ERROR(MakeRankGroup(context_.World()).Agree(LoadMine(checkpoint, state, loop)));
   optimizer_.AfterLoad();
   return absl::OkStatus();
 }
 
-absl::Status Checkpointer::Load(const std::string& checkpoint, TrainerState* state,
-                                RunningTotals* totals) {
-  ABSL_ASSIGN_OR_RETURN(const std::string state_text, ReadFile(checkpoint + "/trainer_state.json"));
-  ABSL_ASSIGN_OR_RETURN(*state,
-                        TrainerState::FromJson(state_text, checkpoint + "/trainer_state.json"));
-  ABSL_ASSIGN_OR_RETURN(const std::string totals_text, ReadFile(checkpoint + "/lathe_state.json"));
-  ABSL_ASSIGN_OR_RETURN(*totals, TotalsFromJson(totals_text, checkpoint + "/lathe_state.json"));
-  ABSL_ASSIGN_OR_RETURN(const ModelFiles weights, ModelFiles::Open(checkpoint));
-  ABSL_RETURN_IF_ERROR(LoadTensors(weights, optimizer_.Weights(weights_dtype_)));
-  // After the weights: where the optimizer has masters, they say more than the saved weights.
-  ABSL_ASSIGN_OR_RETURN(const ModelFiles states, ModelFiles::Open(checkpoint, "optimizer"));
-  ABSL_RETURN_IF_ERROR(LoadTensors(states, optimizer_.States()));
+absl::Status Checkpointer::LoadWeights(const std::string& checkpoint) {
+  ABSL_RETURN_IF_ERROR(MakeRankGroup(context_.World()).Agree(LoadMyWeights(checkpoint)));
   optimizer_.AfterLoad();
   return absl::OkStatus();
 }

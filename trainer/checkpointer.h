@@ -3,8 +3,8 @@
 // is complete or not there (checkpoint/).
 //
 //   Checkpointer checkpointer("out", {{"config.json", text}}, at::kFloat, optimizer, context);
-//   checkpointer.Save(state, totals);                     // out/checkpoint-100
-//   checkpointer.Load("out/checkpoint-100", &state, &totals);
+//   checkpointer.Save(state, loop);                       // out/checkpoint-100
+//   checkpointer.Load("out/checkpoint-100", &state, &loop);
 //   checkpointer.SaveModel();                             // the final model, into out itself
 //
 // All functions are collective.
@@ -19,20 +19,11 @@
 #include "absl/status/statusor.h"
 #include "lathe/checkpoint/atomic_directory.h"
 #include "lathe/comm/parallel_context.h"
+#include "lathe/trainer/loop_state.h"
 #include "lathe/trainer/trainer_state.h"
 #include "lathe/zero/zero_optimizer.h"
 
 namespace lathe {
-
-// Sums that a resumed run must go on from to log what the uninterrupted one would. Hugging Face's
-// state has no place for them, so they are in lathe_state.json.
-struct RunningTotals {
-  double total_loss = 0;  // over all logged updates
-  double loss_since_log = 0;
-  int64_t steps_since_log = 0;  // updates whose loss is in it
-  int64_t last_logged_step = 0;
-  int64_t nonfinite_steps = 0;  // updates skipped because loss or gradient was not finite
-};
 
 class Checkpointer {
  public:
@@ -45,13 +36,13 @@ class Checkpointer {
 
   // Writes output_dir/checkpoint-N, N = state.global_step, then removes old ones. Returns its path.
   // Errors: what checkpoint/ says (a full disk …); nothing that was there before is touched then.
-  absl::StatusOr<std::string> Save(const TrainerState& state, const RunningTotals& totals);
+  absl::StatusOr<std::string> Save(const TrainerState& state, const LoopState& loop);
 
-  // Brings weights, optimizer states and sums back.
-  // Errors: InvalidArgument naming what does not fit.
-  absl::Status Load(const std::string& checkpoint, TrainerState* state, RunningTotals* totals);
+  // Brings weights, optimizer states and the loop's state back.
+  // Errors (the same on all ranks): InvalidArgument naming what does not fit.
+  absl::Status Load(const std::string& checkpoint, TrainerState* state, LoopState* loop);
 
-  // Weights only, from a checkpoint (the best one).
+  // Weights only, from a checkpoint (the best one). Errors: as Load.
   absl::Status LoadWeights(const std::string& checkpoint);
 
   // Writes the model and `extra_files` (name → bytes) into output_dir.
@@ -61,6 +52,8 @@ class Checkpointer {
 
  private:
   absl::Status WriteModel(AtomicDirectory& directory) const;
+  absl::Status LoadMine(const std::string& checkpoint, TrainerState* state, LoopState* loop);
+  absl::Status LoadMyWeights(const std::string& checkpoint);
 
   const std::string output_dir_;
   const std::map<std::string, std::string> model_files_;

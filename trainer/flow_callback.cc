@@ -1,7 +1,6 @@
 #include "lathe/trainer/flow_callback.h"
 
 #include <cmath>
-#include <string>
 
 namespace lathe {
 namespace {
@@ -12,11 +11,14 @@ bool Falls(int64_t step, int64_t every) { return every > 0 && step % every == 0;
 constexpr char kName[] = "EarlyStoppingCallback";
 constexpr char kCounter[] = "early_stopping_patience_counter";
 
+// 0 where there is no such count, whatever is there instead.
 int Counter(const TrainerState& state) {
-  const nlohmann::json pointer = state.stateful_callbacks.value(
-      nlohmann::json::json_pointer(std::string("/") + kName + "/attributes/" + kCounter),
-      nlohmann::json(0));
-  return pointer.is_number_integer() ? pointer.get<int>() : 0;
+  const nlohmann::json* found = &state.stateful_callbacks;
+  for (const char* key : {kName, "attributes", kCounter}) {
+    if (!found->is_object() || !found->contains(key)) return 0;
+    found = &(*found)[key];
+  }
+  return found->is_number_integer() ? found->get<int>() : 0;
 }
 
 }  // namespace

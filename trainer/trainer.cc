@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <filesystem>
+#include <limits>
 #include <utility>
 
 #include "ATen/ops/tensor.h"
@@ -11,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "lathe/base/logging.h"
 #include "lathe/base/process_start.h"
+#include "lathe/checkpoint/checkpoint_directory.h"
 #include "lathe/layers/memory_meter.h"
 #include "lathe/pipeline_parallel/schedule.h"
 #include "lathe/trainer/stop_request.h"
@@ -53,11 +56,8 @@ std::vector<double> Sum(const Communicator& group, std::vector<double> values) {
 
 double Rounded(double value, double digits) { return std::round(value * digits) / digits; }
 
-// Whether evaluations decide which model is best; Hugging Face keeps no best otherwise.
-bool JudgesModels(const TrainingArguments& a) {
-  return a.has_metric_for_best_model() || a.load_best_model_at_end() ||
-         a.save_strategy() == "best" || a.has_early_stopping_patience();
-}
+// What an evaluation gives to judge a model by.
+constexpr char kMetric[] = "eval_loss";
 
 // Hugging Face's speed_metrics.
 void AddSpeed(const std::string& split, double runtime, double samples, double steps,
@@ -83,11 +83,15 @@ Trainer::Trainer(const TrainingArguments& arguments, const TrainingPlan& plan, T
 
 absl::Status Trainer::Resume(const std::string& checkpoint) {
   const TrainerState fresh = state_;
-  ABSL_RETURN_IF_ERROR(parts_.checkpointer.Load(checkpoint, &state_, &totals_));
-  if (state_.global_step > plan_.max_steps) {
+  ABSL_RETURN_IF_ERROR(parts_.checkpointer.Load(checkpoint, &state_, &loop_));
+  if (state_.global_step < 0 || state_.global_step > plan_.max_steps) {
     return absl::InvalidArgumentError(absl::StrCat(
         checkpoint, " is at step ", state_.global_step, ", past the end of this run at ",
         plan_.max_steps, "; raise --max_steps or --num_train_epochs"));
+  }
+  const std::string differences = DifferentArguments(fresh, state_);
+  if (!differences.empty()) {
+    LOG(WARNING) << "The checkpoint was written with other arguments: " << differences;
   }
   // What this run's flags say, not the earlier one's.
   state_.max_steps = fresh.max_steps;
@@ -98,11 +102,26 @@ absl::Status Trainer::Resume(const std::string& checkpoint) {
   state_.train_batch_size = fresh.train_batch_size;
   state_.is_local_process_zero = fresh.is_local_process_zero;
   state_.is_world_process_zero = fresh.is_world_process_zero;
+  // The output folder may have moved, with the best checkpoint in it.
+  if (state_.best_global_step && state_.best_model_checkpoint) {
+    const std::string best = CheckpointPath(*state_.best_global_step);
+    std::error_code ignored;
+    if (std::filesystem::is_directory(best, ignored)) state_.best_model_checkpoint = best;
+  }
   LOG(INFO) << "Continuing training from " << checkpoint << " at step " << state_.global_step;
   return absl::OkStatus();
 }
 
+std::string Trainer::CheckpointPath(int64_t step) const {
+  return absl::StrCat(parts_.checkpointer.output_dir(), "/", CheckpointName(step));
+}
+
 absl::StatusOr<TrainResult> Trainer::Train(const std::string& resume_from) {
+  if (TracksBestModel(arguments_) && MetricForBestModel(arguments_) != kMetric) {
+    return absl::InvalidArgumentError(absl::StrCat("--metric_for_best_model ",
+                                                   arguments_.metric_for_best_model(),
+                                                   " is not measured; there is ", kMetric));
+  }
   if (!resume_from.empty()) {
     ABSL_RETURN_IF_ERROR(Resume(resume_from));
   }
@@ -110,15 +129,21 @@ absl::StatusOr<TrainResult> Trainer::Train(const std::string& resume_from) {
   for (Callback* callback : parts_.callbacks) {
     ABSL_RETURN_IF_ERROR(callback->OnTrainBegin(state_, control_));
   }
-  // A callback may say that the resumed run had already come to its end.
-  const bool ended = control_.should_training_stop;
   const int64_t first_epoch = state_.global_step / plan_.updates_per_epoch;
   int64_t first_update = state_.global_step % plan_.updates_per_epoch;
+  // The checkpoint of an epoch's last update is older than what is done at the end of the epoch. A
+  // callback may have said that the resumed run had come to its end.
+  const bool at_epoch_end =
+      first_update == 0 || state_.global_step >= plan_.max_steps || control_.should_training_stop;
+  if (at_epoch_end && state_.global_step > loop_.last_epoch_end_step) {
+    ABSL_RETURN_IF_ERROR(EndEpoch());
+  }
   for (int64_t epoch = first_epoch;
-       epoch < plan_.num_train_epochs && state_.global_step < plan_.max_steps && !ended; ++epoch) {
+       epoch < plan_.num_train_epochs && state_.global_step < plan_.max_steps &&
+       !control_.should_training_stop && !stop_signal_;
+       ++epoch) {
     ABSL_RETURN_IF_ERROR(TrainEpoch(epoch, first_update));
     first_update = 0;
-    if (control_.should_training_stop || stop_signal_) break;
   }
   TrainResult result;
   result.stopped_by_signal = stop_signal_;
@@ -139,9 +164,14 @@ absl::Status Trainer::TrainEpoch(int64_t epoch, int64_t first_update) {
     ABSL_RETURN_IF_ERROR(Update(epoch, update));
     if (control_.should_training_stop || stop_signal_) break;
   }
-  if (stop_signal_) return absl::OkStatus();
-  for (Callback* callback : parts_.callbacks)
+  return stop_signal_ ? absl::OkStatus() : EndEpoch();
+}
+
+absl::Status Trainer::EndEpoch() {
+  loop_.last_epoch_end_step = state_.global_step;
+  for (Callback* callback : parts_.callbacks) {
     ABSL_RETURN_IF_ERROR(callback->OnEpochEnd(state_, control_));
+  }
   return Act();
 }
 
@@ -194,30 +224,31 @@ absl::Status Trainer::Update(int64_t epoch, int64_t update_in_epoch) {
 
 absl::Status Trainer::CountNonFinite(double loss, double grad_norm, bool skipped) {
   if (!skipped) {
-    nonfinite_in_a_row_ = 0;
+    loop_.nonfinite_in_a_row = 0;
     return absl::OkStatus();
   }
-  ++totals_.nonfinite_steps;
-  ++nonfinite_in_a_row_;
+  ++loop_.nonfinite_steps;
+  ++loop_.nonfinite_in_a_row;
   LOG(WARNING) << "Step " << state_.global_step << ": loss " << loss << ", gradient norm "
-               << grad_norm << ": not finite, the update was skipped (" << totals_.nonfinite_steps
+               << grad_norm << ": not finite, the update was skipped (" << loop_.nonfinite_steps
                << " so far)";
-  if (nonfinite_in_a_row_ < arguments_.max_nonfinite_steps()) return absl::OkStatus();
+  if (loop_.nonfinite_in_a_row < arguments_.max_nonfinite_steps()) return absl::OkStatus();
   // The weights are as the last good update left them.
   ABSL_RETURN_IF_ERROR(Save());
-  return absl::AbortedError(absl::StrCat("loss or gradient was not finite in ", nonfinite_in_a_row_,
-                                         " updates in a row, up to step ", state_.global_step,
+  return absl::AbortedError(absl::StrCat("loss or gradient was not finite in ",
+                                         loop_.nonfinite_in_a_row, " updates in a row, up to step ",
+                                         state_.global_step,
                                          "; lower --learning_rate or look at the data "
                                          "(--max_nonfinite_steps says how many are borne)"));
 }
 
 absl::Status Trainer::AfterUpdate(double loss, double grad_norm, double learning_rate) {
   if (std::isfinite(loss)) {
-    totals_.loss_since_log += loss;
-    ++totals_.steps_since_log;
+    loop_.loss_since_log += loss;
+    ++loop_.steps_since_log;
   }
-  last_grad_norm_ = grad_norm;
-  last_learning_rate_ = learning_rate;
+  loop_.last_grad_norm = grad_norm;
+  loop_.last_learning_rate = learning_rate;
   const StepInfo info{.loss = loss, .tokens_per_second = TokensPerSecond()};
   for (Callback* callback : parts_.callbacks) {
     ABSL_RETURN_IF_ERROR(callback->OnStepEnd(state_, info, control_));
@@ -227,16 +258,16 @@ absl::Status Trainer::AfterUpdate(double loss, double grad_norm, double learning
 }
 
 absl::Status Trainer::Act() {
-  if (std::exchange(control_.should_log, false) && state_.global_step > totals_.last_logged_step) {
+  if (std::exchange(control_.should_log, false) && state_.global_step > loop_.last_logged_step) {
     nlohmann::json logs = nlohmann::json::object();
-    if (totals_.steps_since_log > 0) {
-      logs["loss"] = totals_.loss_since_log / static_cast<double>(totals_.steps_since_log);
+    if (loop_.steps_since_log > 0) {
+      logs["loss"] = loop_.loss_since_log / static_cast<double>(loop_.steps_since_log);
     }
-    if (std::isfinite(last_grad_norm_)) logs["grad_norm"] = last_grad_norm_;
-    logs["learning_rate"] = last_learning_rate_;
-    totals_.total_loss += std::exchange(totals_.loss_since_log, 0);
-    totals_.steps_since_log = 0;
-    totals_.last_logged_step = state_.global_step;
+    if (std::isfinite(loop_.last_grad_norm)) logs["grad_norm"] = loop_.last_grad_norm;
+    logs["learning_rate"] = loop_.last_learning_rate;
+    loop_.total_loss += std::exchange(loop_.loss_since_log, 0);
+    loop_.steps_since_log = 0;
+    loop_.last_logged_step = state_.global_step;
     ABSL_RETURN_IF_ERROR(Log(std::move(logs)));
   }
   if (std::exchange(control_.should_evaluate, false) && parts_.eval != nullptr) {
@@ -289,17 +320,13 @@ absl::Status Trainer::EvaluateAndJudge() {
   for (Callback* callback : parts_.callbacks) {
     ABSL_RETURN_IF_ERROR(callback->OnEvaluate(state_, metrics, control_));
   }
-  if (!JudgesModels(arguments_)) return absl::OkStatus();
-  const std::string name = MetricForBestModel(arguments_);
-  if (!metrics.contains(name)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--metric_for_best_model ", arguments_.metric_for_best_model(),
-                     " is not a metric of the evaluation; there is eval_loss"));
-  }
-  const double value = metrics[name].get<double>();
-  const bool better =
-      !state_.best_metric ||
-      (GreaterIsBetter(arguments_) ? value > *state_.best_metric : value < *state_.best_metric);
+  if (!TracksBestModel(arguments_)) return absl::OkStatus();
+  const bool greater = GreaterIsBetter(arguments_);
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const double best = state_.best_metric.value_or(greater ? -kInfinity : kInfinity);
+  const double value = metrics[kMetric].get<double>();
+  // A metric that is not a number is no better than any.
+  const bool better = greater ? value > best : value < best;
   if (better) {
     state_.best_metric = value;
     state_.best_global_step = state_.global_step;
@@ -311,10 +338,17 @@ absl::Status Trainer::EvaluateAndJudge() {
 absl::Status Trainer::Save() {
   // The best checkpoint is the one of the step with the best metric, if that step is saved at all.
   if (state_.best_global_step && *state_.best_global_step == state_.global_step) {
-    state_.best_model_checkpoint =
-        absl::StrCat(parts_.checkpointer.output_dir(), "/checkpoint-", state_.global_step);
+    state_.best_model_checkpoint = CheckpointPath(state_.global_step);
   }
-  ABSL_ASSIGN_OR_RETURN(const std::string checkpoint, parts_.checkpointer.Save(state_, totals_));
+  state_.stateful_callbacks["TrainerControl"] = {
+      {"args",
+       {{"should_training_stop", control_.should_training_stop},
+        {"should_epoch_stop", false},
+        {"should_save", true},
+        {"should_evaluate", control_.should_evaluate},
+        {"should_log", control_.should_log}}},
+      {"attributes", nlohmann::json::object()}};
+  ABSL_ASSIGN_OR_RETURN(const std::string checkpoint, parts_.checkpointer.Save(state_, loop_));
   LOG(INFO) << "Saved " << checkpoint;
   for (Callback* callback : parts_.callbacks)
     ABSL_RETURN_IF_ERROR(callback->OnSave(state_, checkpoint));
@@ -336,13 +370,13 @@ nlohmann::json Trainer::TrainMetrics() const {
           : static_cast<double>(parts_.train.num_samples()) * arguments_.num_train_epochs();
   AddSpeed("train", Now() - train_start_, samples, static_cast<double>(plan_.max_steps), &metrics);
   metrics["total_flos"] = state_.total_flos;
-  metrics["train_loss"] = (totals_.total_loss + totals_.loss_since_log) /
+  metrics["train_loss"] = (loop_.total_loss + loop_.loss_since_log) /
                           std::max(static_cast<double>(state_.global_step), 0.001);
   metrics["epoch"] = state_.epoch;
   metrics["tokens_per_second"] = TokensPerSecond();
   metrics["first_step_seconds"] = first_step_seconds_;
   metrics["peak_memory_bytes"] = PeakResidentBytes();
-  metrics["nonfinite_steps"] = totals_.nonfinite_steps;
+  metrics["nonfinite_steps"] = loop_.nonfinite_steps;
   return metrics;
 }
 

@@ -23,6 +23,7 @@
 #include "lathe/models/stage.h"
 #include "lathe/trainer/callback.h"
 #include "lathe/trainer/checkpointer.h"
+#include "lathe/trainer/loop_state.h"
 #include "lathe/trainer/lr_schedule.h"
 #include "lathe/trainer/trainer_state.h"
 #include "lathe/trainer/training_arguments.pb.h"
@@ -68,7 +69,9 @@ class Trainer {
 
  private:
   absl::Status Resume(const std::string& checkpoint);
+  std::string CheckpointPath(int64_t step) const;
   absl::Status TrainEpoch(int64_t epoch, int64_t first_update);
+  absl::Status EndEpoch();
   absl::Status Update(int64_t epoch, int64_t update_in_epoch);
   absl::Status AfterUpdate(double loss, double grad_norm, double learning_rate);
   absl::Status CountNonFinite(double loss, double grad_norm, bool skipped);
@@ -84,12 +87,9 @@ class Trainer {
   const TrainingPlan plan_;
   TrainerParts parts_;
   TrainerState state_;
-  RunningTotals totals_;
+  LoopState loop_;
   TrainerControl control_;
   bool stop_signal_ = false;
-  int64_t nonfinite_in_a_row_ = 0;
-  // Of the last update, for a log line at the end of an epoch.
-  double last_grad_norm_ = 0, last_learning_rate_ = 0;
 
   // Clocks, in seconds of a steady clock.
   double train_start_ = 0, first_step_end_ = 0, last_step_end_ = 0;

@@ -8,6 +8,7 @@
 #include "absl/status/status_macros.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "lathe/base/python_json.h"
 #include "lathe/base/strict_json.h"
 
@@ -207,6 +208,21 @@ absl::StatusOr<TrainerState> TrainerState::FromJson(std::string_view text,
   reader.ReadObject("stateful_callbacks", &state.stateful_callbacks);
   ABSL_RETURN_IF_ERROR(reader.status());
   return state;
+}
+
+std::string DifferentArguments(const TrainerState& run, const TrainerState& checkpoint) {
+  std::vector<std::string> differences;
+  const auto compare = [&](const char* name, int64_t mine, int64_t saved) {
+    if (mine == saved) return;
+    differences.push_back(absl::StrCat(name, " is ", mine, ", was ", saved));
+  };
+  compare("logging_steps", run.logging_steps, checkpoint.logging_steps);
+  compare("eval_steps", run.eval_steps, checkpoint.eval_steps);
+  compare("save_steps", run.save_steps, checkpoint.save_steps);
+  if (run.train_batch_size && checkpoint.train_batch_size) {
+    compare("train_batch_size", *run.train_batch_size, *checkpoint.train_batch_size);
+  }
+  return absl::StrJoin(differences, "; ");
 }
 
 }  // namespace lathe

@@ -66,6 +66,10 @@ struct TrainerState {
   static absl::StatusOr<TrainerState> FromJson(std::string_view text, std::string_view source);
 };
 
+// Which of the arguments that a state holds this run has otherwise than its checkpoint, as a line;
+// "" when none. Source: transformers trainer_utils.py, compare_trainer_and_checkpoint_args.
+std::string DifferentArguments(const TrainerState& run, const TrainerState& checkpoint);
+
 }  // namespace lathe
 
 #endif  // LATHE_TRAINER_TRAINER_STATE_H_

@@ -147,5 +147,16 @@ TEST(TrainerStateTest, BadTextIsNamed) {
   EXPECT_EQ(error("{\"epoch\": 1,").substr(0, 9), "f.json:1:");
 }
 
+TEST(TrainerStateTest, DifferentArgumentsAreNamed) {
+  TrainerState run, checkpoint;
+  EXPECT_EQ(DifferentArguments(run, checkpoint), "");
+  run.save_steps = 7;
+  run.train_batch_size = 4;
+  EXPECT_EQ(DifferentArguments(run, checkpoint), "save_steps is 7, was 500");
+  checkpoint.train_batch_size = 8;
+  EXPECT_EQ(DifferentArguments(run, checkpoint),
+            "save_steps is 7, was 500; train_batch_size is 4, was 8");
+}
+
 }  // namespace
 }  // namespace lathe

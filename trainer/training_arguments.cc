@@ -84,6 +84,11 @@ double EvalSteps(const TrainingArguments& arguments) {
   return arguments.eval_steps() > 0 ? arguments.eval_steps() : arguments.logging_steps();
 }
 
+bool TracksBestModel(const TrainingArguments& arguments) {
+  return arguments.has_metric_for_best_model() || arguments.load_best_model_at_end() ||
+         arguments.save_strategy() == "best" || arguments.has_early_stopping_patience();
+}
+
 std::string MetricForBestModel(const TrainingArguments& arguments) {
   const std::string& metric = arguments.metric_for_best_model();
   if (metric.empty()) return "eval_loss";

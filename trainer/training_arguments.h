@@ -31,6 +31,10 @@ int64_t NumSteps(double value, int64_t max_steps);
 // --eval_steps, or --logging_steps where that is not given or 0.
 double EvalSteps(const TrainingArguments& arguments);
 
+// Whether evaluations are compared at all: somebody asked for the best model, its checkpoint, or
+// for an end when nothing gets better.
+bool TracksBestModel(const TrainingArguments& arguments);
+
 // The metric that decides, with its "eval_" ("eval_loss"), and whether more of it is better.
 std::string MetricForBestModel(const TrainingArguments& arguments);
 bool GreaterIsBetter(const TrainingArguments& arguments);

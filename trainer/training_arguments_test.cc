@@ -81,6 +81,11 @@ TEST(TrainingArgumentsTest, DerivedValues) {
   EXPECT_EQ(EvalSteps(Arguments("logging_steps: 7")), 7);
   EXPECT_EQ(EvalSteps(Arguments("logging_steps: 7 eval_steps: 0")), 7);
   EXPECT_EQ(EvalSteps(Arguments("logging_steps: 7 eval_steps: 3")), 3);
+  EXPECT_FALSE(TracksBestModel(Arguments("eval_strategy: 'steps'")));
+  EXPECT_TRUE(TracksBestModel(Arguments("load_best_model_at_end: true")));
+  EXPECT_TRUE(TracksBestModel(Arguments("save_strategy: 'best'")));
+  EXPECT_TRUE(TracksBestModel(Arguments("early_stopping_patience: 2")));
+  EXPECT_TRUE(TracksBestModel(Arguments("metric_for_best_model: 'loss'")));
   EXPECT_EQ(MetricForBestModel(Arguments("")), "eval_loss");
   EXPECT_EQ(MetricForBestModel(Arguments("metric_for_best_model: 'accuracy'")), "eval_accuracy");
   EXPECT_EQ(MetricForBestModel(Arguments("metric_for_best_model: 'eval_x'")), "eval_x");
