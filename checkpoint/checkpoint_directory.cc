@@ -73,6 +73,12 @@ std::optional<int64_t> CheckpointStep(std::string_view name) {
   return step;
 }
 
+absl::StatusOr<bool> HasCheckpoints(const std::string& output_dir) {
+  if (!PathExists(output_dir)) return false;
+  ABSL_ASSIGN_OR_RETURN(const std::vector<Numbered> checkpoints, ListCheckpoints(output_dir));
+  return !checkpoints.empty();
+}
+
 absl::StatusOr<std::optional<std::string>> FindLastCheckpoint(const std::string& output_dir) {
   if (!PathExists(output_dir)) return std::nullopt;
   ABSL_ASSIGN_OR_RETURN(const std::vector<Numbered> checkpoints, ListCheckpoints(output_dir));

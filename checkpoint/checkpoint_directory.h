@@ -33,6 +33,9 @@ std::string CheckpointName(int64_t step);
 // 100 for "checkpoint-100"; nullopt for any other form of name.
 std::optional<int64_t> CheckpointStep(std::string_view name);
 
+// Whether there is any checkpoint-N, whole or damaged. False for an absent folder.
+absl::StatusOr<bool> HasCheckpoints(const std::string& output_dir);
+
 // The path of the newest (largest N) checkpoint whose files are all as they were written; every
 // file of it is read for that. A newer one that is damaged or incomplete is passed over with a
 // warning that names what is wrong. nullopt when there is no checkpoint-N at all (or no output

@@ -53,6 +53,15 @@ TEST(CheckpointDirectoryTest, FindsTheLargestNumber) {
   EXPECT_EQ(*FindLastCheckpoint(FreshFolder()), std::nullopt);
 }
 
+TEST(CheckpointDirectoryTest, HasCheckpointsSaysOnlyThat) {
+  EXPECT_FALSE(*HasCheckpoints(FreshFolder()));
+  EXPECT_FALSE(*HasCheckpoints(FreshFolder() + "/absent"));
+  EXPECT_TRUE(*HasCheckpoints(FolderWith({7})));
+  const std::string folder = FreshFolder();
+  ASSERT_TRUE(MakeDirectories(folder + "/checkpoint-4").ok());
+  EXPECT_TRUE(*HasCheckpoints(folder)) << "damaged ones count";
+}
+
 TEST(CheckpointDirectoryTest, PassesOverDamagedAndIncompleteOnesAloud) {
   const std::string folder = FolderWith({1, 2, 3});
   ASSERT_TRUE(WriteFileAtomically(folder + "/checkpoint-3/state.json", "4").ok());

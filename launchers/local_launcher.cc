@@ -16,6 +16,7 @@
 #include <cstring>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "lathe/comm/launch_environment.h"
@@ -23,6 +24,9 @@
 
 namespace lathe {
 namespace {
+
+// Far more than any machine has cores for, and few enough to start.
+constexpr int kMostRanks = 1024;
 
 volatile sig_atomic_t pending_signal = 0;
 void OnSignal(int signal) { pending_signal = signal; }
@@ -70,7 +74,7 @@ pid_t StartRank(char** argv, int rank, int num_ranks, int port, pid_t launcher) 
   signal(SIGINT, SIG_DFL);
   SetEnvironment(rank, num_ranks, port);
   execv("/proc/self/exe", argv);
-  std::fprintf(stderr, "cannot start rank %d: %s\n", rank, std::strerror(errno));
+  std::fprintf(stderr, "error: cannot start rank %d: %s\n", rank, std::strerror(errno));
   _exit(127);
 }
 
@@ -94,50 +98,72 @@ void ReportDeath(int rank, int status) {
   }
 }
 
-// Reaps until all are gone. Returns the exit code of the first that failed.
-int Watch(std::vector<pid_t> pids) {
-  using Clock = std::chrono::steady_clock;
-  int running = static_cast<int>(pids.size()), result = 0;
-  Clock::time_point deadline = Clock::time_point::max();
-  while (running > 0) {
-    if (pending_signal != 0) {
-      SignalAll(pids, pending_signal);
-      pending_signal = 0;
-    }
-    if (Clock::now() > deadline) {
-      SignalAll(pids, SIGKILL);
-      deadline = Clock::time_point::max();
-    }
-    int status = 0;
-    const pid_t pid = waitpid(-1, &status, WNOHANG);
-    if (pid <= 0) {
-      usleep(20000);
-      continue;
-    }
-    const auto found = std::find(pids.begin(), pids.end(), pid);
-    if (found == pids.end()) continue;
-    *found = 0;
-    --running;
-    if (ExitCode(status) != 0 && result == 0) {
-      result = ExitCode(status);
-      if (running > 0 && result != kStoppedExitCode) {
-        ReportDeath(static_cast<int>(found - pids.begin()), status);
-        deadline = Clock::now() + std::chrono::seconds(5);
+// Waits for the ranks, passes signals on, and lets nobody outlive the others for long.
+class Watch {
+ public:
+  explicit Watch(std::vector<pid_t> pids) : pids_(std::move(pids)) {}
+
+  // Returns when all ranks are gone.
+  int UntilTheEnd() {
+    int running = static_cast<int>(pids_.size());
+    while (running > 0) {
+      if (const int signal = pending_signal; signal != 0) {
+        pending_signal = 0;
+        SignalAll(pids_, signal);
       }
+      if (Clock::now() > deadline_) {
+        SignalAll(pids_, SIGKILL);
+        deadline_ = Clock::time_point::max();
+      }
+      int status = 0;
+      const pid_t pid = waitpid(-1, &status, WNOHANG);
+      const auto found = pid > 0 ? std::find(pids_.begin(), pids_.end(), pid) : pids_.end();
+      if (found == pids_.end()) {
+        usleep(20000);
+        continue;
+      }
+      *found = 0;
+      --running;
+      Note(static_cast<int>(found - pids_.begin()), status, running);
     }
+    return result_;
   }
-  return result;
-}
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  void Note(int rank, int status, int running) {
+    const int code = ExitCode(status);
+    const bool failed = code != 0 && code != kStoppedExitCode;
+    if (failed && !failed_ && running > 0) ReportDeath(rank, status);
+    if (failed ? !failed_ : result_ == 0) result_ = code;
+    // Ranks that do well end together, after a barrier: one that stays behind is stuck.
+    const auto grace = std::chrono::seconds(failed ? 5 : 60);
+    if (failed ? !failed_ : !ended_) deadline_ = Clock::now() + grace;
+    failed_ = failed_ || failed;
+    ended_ = true;
+  }
+
+  std::vector<pid_t> pids_;
+  Clock::time_point deadline_ = Clock::time_point::max();
+  bool failed_ = false, ended_ = false;
+  int result_ = 0;
+};
 
 }  // namespace
 
 bool IsRank() {
   const auto env = ReadLaunchEnvironment(std::getenv);
-  return !env.ok() ||
-         env->launcher != "none";  // a broken environment is reported by whoever reads it next
+  // A broken environment is reported by whoever reads it next. A job of one task may start ranks.
+  return !env.ok() || env->world_size > 1;
 }
 
 int LaunchLocalRanks(int, char** argv, int num_ranks) {
+  if (num_ranks > kMostRanks) {
+    std::fprintf(stderr, "error: --nproc_per_node %d: expected at most %d\n", num_ranks,
+                 kMostRanks);
+    return 2;
+  }
   struct sigaction action = {};
   action.sa_handler = OnSignal;
   sigaction(SIGTERM, &action, nullptr);
@@ -148,14 +174,14 @@ int LaunchLocalRanks(int, char** argv, int num_ranks) {
   for (int rank = 0; rank < num_ranks; ++rank) {
     const pid_t pid = StartRank(argv, rank, num_ranks, port, self);
     if (pid < 0) {
-      std::fprintf(stderr, "cannot start rank %d: %s\n", rank, std::strerror(errno));
+      std::fprintf(stderr, "error: cannot start rank %d: %s\n", rank, std::strerror(errno));
       SignalAll(pids, SIGKILL);
-      Watch(pids);
-      return 1;
+      Watch(pids).UntilTheEnd();
+      return 2;
     }
     pids.push_back(pid);
   }
-  return Watch(pids);
+  return Watch(std::move(pids)).UntilTheEnd();
 }
 
 }  // namespace lathe

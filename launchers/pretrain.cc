@@ -3,25 +3,21 @@
 // small Qwen2 on Jane Austen.
 #include <cstdio>
 #include <cstdlib>
-#include <exception>
 #include <string>
-#include <string_view>
 
+#include "absl/status/status_macros.h"
+#include "absl/status/statusor.h"
 #include "lathe/base/config/flags.h"
 #include "lathe/base/logging.h"
 #include "lathe/base/runfiles.h"
 #include "lathe/comm/launch_environment.h"
 #include "lathe/launchers/local_launcher.h"
+#include "lathe/launchers/main_guard.h"
 #include "lathe/launchers/run_config.pb.h"
 #include "lathe/launchers/run_pretrain.h"
 #include "lathe/trainer/stop_request.h"
 
 namespace {
-
-int Fail(std::string_view message) {
-  std::fprintf(stderr, "error: %.*s\n", static_cast<int>(message.size()), message.data());
-  return 2;
-}
 
 // What `bazel run //launchers:pretrain` alone trains: under two minutes on two cores.
 void SetDemonstration(const std::string& argv0, lathe::RunConfig* config) {
@@ -46,36 +42,36 @@ void SetDemonstration(const std::string& argv0, lathe::RunConfig* config) {
   training->add_report_to("tensorboard");
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+absl::StatusOr<int> Run(int argc, char** argv) {
   lathe::RunConfig config;
   if (argc == 1) SetDemonstration(argv[0], &config);
-  const auto flags =
+  ABSL_ASSIGN_OR_RETURN(
+      const lathe::ParsedFlags flags,
       lathe::ParseFlags(argc, argv,
                         {.summary = "Pretrains a causal language model. Without arguments: a small "
                                     "Qwen2 on Jane Austen's novels.",
                          .example = "bazel run //launchers:pretrain -- --config_name qwen-1.5b "
                                     "--train_files text.jsonl --output_dir out"},
-                        &config);
-  if (!flags.ok()) return Fail(flags.status().message());
-  if (!flags->print.empty()) return std::fputs(flags->print.c_str(), stdout) < 0;
+                        &config));
+  if (!flags.print.empty()) {
+    return std::fputs(flags.print.c_str(), stdout) < 0 || std::fflush(stdout) != 0;
+  }
   if (config.parallel().nproc_per_node() > 1 && !lathe::IsRank()) {
     return lathe::LaunchLocalRanks(argc, argv, config.parallel().nproc_per_node());
   }
-  const auto environment = lathe::ReadLaunchEnvironment(std::getenv);
-  if (!environment.ok()) return Fail(environment.status().message());
-  const auto level = lathe::ParseLogLevel(config.training().log_level());
-  const auto replica = lathe::ParseLogLevel(config.training().log_level_replica());
-  lathe::InitLogging(argv[0],
-                     {.level = *level, .level_replica = *replica, .rank = environment->rank});
+  ABSL_ASSIGN_OR_RETURN(const lathe::LaunchEnvironment environment,
+                        lathe::ReadLaunchEnvironment(std::getenv));
+  ABSL_ASSIGN_OR_RETURN(const lathe::LogLevel level,
+                        lathe::ParseLogLevel(config.training().log_level()));
+  ABSL_ASSIGN_OR_RETURN(const lathe::LogLevel replica,
+                        lathe::ParseLogLevel(config.training().log_level_replica()));
+  lathe::InitLogging(argv[0], {.level = level, .level_replica = replica, .rank = environment.rank});
   lathe::InstallStopHandlers();
-  try {
-    const absl::StatusOr<int> exit_code = lathe::RunPretrain(config, *environment);
-    return exit_code.ok() ? *exit_code : Fail(exit_code.status().message());
-  } catch (const std::exception& e) {
-    // LibTorch's messages go on with a stack trace, which helps nobody who runs a program.
-    const std::string_view message = e.what();
-    return Fail(message.substr(0, message.find('\n')));
-  }
+  return lathe::RunPretrain(config, environment);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return lathe::GuardedMain([&] { return Run(argc, argv); });
 }

@@ -15,9 +15,8 @@
 #include "lathe/base/logging.h"
 #include "lathe/base/python_json.h"
 #include "lathe/checkpoint/atomic_file.h"
-#include "lathe/checkpoint/checkpoint_directory.h"
-#include "lathe/checkpoint/output_lock.h"
 #include "lathe/datasets/data_loader.h"
+#include "lathe/launchers/output_folder.h"
 #include "lathe/launchers/task_builders.h"
 #include "lathe/layers/memory_meter.h"
 #include "lathe/trainer/causal_lm_loss.h"
@@ -31,32 +30,6 @@
 
 namespace lathe {
 namespace {
-
-// What only rank 0 does before anybody trains; the others hear its answer.
-struct Output {
-  std::optional<OutputLock> lock;
-  std::string resume_from;
-};
-
-absl::StatusOr<Output> PrepareOutput(const TrainingArguments& arguments,
-                                     const ParallelContext& context) {
-  Output output;
-  absl::Status status;
-  if (context.rank() == 0) {
-    status = [&]() -> absl::Status {
-      ABSL_ASSIGN_OR_RETURN(OutputLock lock, OutputLock::Acquire(arguments.output_dir()));
-      output.lock.emplace(std::move(lock));
-      ABSL_RETURN_IF_ERROR(RemoveLeftovers(arguments.output_dir()));
-      ABSL_ASSIGN_OR_RETURN(output.resume_from, FindResumePoint(arguments));
-      return absl::OkStatus();
-    }();
-  }
-  const RankGroup ranks = MakeRankGroup(context.World());
-  ABSL_RETURN_IF_ERROR(ranks.Agree(status));
-  output.resume_from = ranks.all_gather(output.resume_from)[0];
-  ABSL_RETURN_IF_ERROR(CheckSharedDirectory(arguments.output_dir(), ranks));
-  return output;
-}
 
 LoaderOptions TrainLoader(const TrainingArguments& a, SamplingStrategy strategy,
                           const Communicator& dp) {
@@ -147,7 +120,8 @@ absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment
   ABSL_ASSIGN_OR_RETURN(const ModelConfig model_config, BuildModelConfig(config));
   ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
                         BuildTokenizer(config, model_config));
-  ABSL_ASSIGN_OR_RETURN(const Output output, PrepareOutput(a, *context));
+  ABSL_ASSIGN_OR_RETURN(const OutputFolder output,
+                        ClaimOutputFolder(a, MakeRankGroup(context->World())));
   ABSL_ASSIGN_OR_RETURN(const PretrainData data,
                         BuildPretrainData(config, *tokenizer, context->rank() == 0));
 

@@ -16,8 +16,6 @@
 #include "lathe/base/config/schema.h"
 #include "lathe/base/logging.h"
 #include "lathe/base/read_file.h"
-#include "lathe/checkpoint/checkpoint_directory.h"
-#include "lathe/checkpoint/manifest.h"
 #include "lathe/comm/gloo/gloo_backend.h"
 #include "lathe/datasets/group_texts.h"
 #include "lathe/datasets/jsonl_source.h"
@@ -238,32 +236,6 @@ absl::StatusOr<FileContents> ModelFolderFiles(const RunConfig& config, const Mod
     ABSL_ASSIGN_OR_RETURN(files["generation_config.json"], ReadFile(generation));
   }
   return files;
-}
-
-absl::StatusOr<std::string> FindResumePoint(const TrainingArguments& arguments) {
-  const std::string& output_dir = arguments.output_dir();
-  std::string wanted = arguments.resume_from_checkpoint();
-  if (wanted == "True") wanted = "true";
-  if (wanted == "false" || wanted == "False") wanted.clear();
-  if (!wanted.empty() && wanted != "true") {
-    if (!fs::is_directory(wanted)) {
-      return absl::NotFoundError(
-          absl::StrCat("--resume_from_checkpoint ", wanted, ": no such folder"));
-    }
-    ABSL_RETURN_IF_ERROR(VerifyManifest(wanted));
-    return wanted;
-  }
-  ABSL_ASSIGN_OR_RETURN(const std::optional<std::string> last, FindLastCheckpoint(output_dir));
-  if (last) {
-    LOG(INFO) << "Resuming from " << *last;
-    return *last;
-  }
-  if (wanted == "true") {
-    return absl::NotFoundError(
-        absl::StrCat("--resume_from_checkpoint true: there is no checkpoint in ", output_dir));
-  }
-  ABSL_RETURN_IF_ERROR(CheckOutputDirectoryIsFree(output_dir, {"runs"}));
-  return "";
 }
 
 }  // namespace lathe

@@ -59,9 +59,6 @@ absl::StatusOr<PretrainData> BuildPretrainData(const RunConfig& config, const To
 using FileContents = std::map<std::string, std::string>;  // by name
 absl::StatusOr<FileContents> ModelFolderFiles(const RunConfig& config, const Model& model);
 
-// Where to resume from, after the output folder is locked and found fit: "" to begin anew.
-absl::StatusOr<std::string> FindResumePoint(const TrainingArguments& arguments);
-
 // The run configuration as text, for logs, TensorBoard and run_config.json.
 std::string ConfigurationText(const RunConfig& config);
 

@@ -1,0 +1,54 @@
+#include "lathe/launchers/main_guard.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <new>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+namespace lathe {
+namespace {
+
+// Else the next file that is opened, a checkpoint maybe, would be standard output. Opening gives
+// the lowest number that is free.
+void OpenStandardDescriptors() {
+  int descriptor;
+  do {
+    descriptor = open("/dev/null", O_RDWR);
+  } while (descriptor >= 0 && descriptor <= 2);
+  if (descriptor > 2) close(descriptor);
+}
+
+}  // namespace
+
+void PrintError(std::string_view message) {
+  std::string line = absl::StrCat("error: ", message);
+  for (char& c : line) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = ' ';
+  }
+  std::fprintf(stderr, "%s\n", line.c_str());
+}
+
+int GuardedMain(const std::function<absl::StatusOr<int>()>& body) {
+  OpenStandardDescriptors();
+  std::signal(SIGPIPE, SIG_IGN);
+  try {
+    const absl::StatusOr<int> exit_code = body();
+    if (exit_code.ok()) return *exit_code;
+    PrintError(exit_code.status().message());
+  } catch (const std::bad_alloc&) {
+    PrintError("out of memory");
+  } catch (const std::exception& e) {
+    // LibTorch's messages go on with a stack trace.
+    const std::string_view text = e.what();
+    PrintError(text.substr(0, text.find('\n')));
+  }
+  return kErrorExitCode;
+}
+
+}  // namespace lathe

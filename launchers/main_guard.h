@@ -1,0 +1,32 @@
+// What surrounds the work of every main: a process whose outputs may be closed, and errors as one
+// line.
+//
+//   int main(int argc, char** argv) {
+//     return lathe::GuardedMain([&]() -> absl::StatusOr<int> { ... return 0; });
+//   }
+#ifndef LATHE_LAUNCHERS_MAIN_GUARD_H_
+#define LATHE_LAUNCHERS_MAIN_GUARD_H_
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+
+namespace lathe {
+
+// Exit code of a run that ends with an error.
+inline constexpr int kErrorExitCode = 2;
+
+// Runs `body` and returns its exit code; an error, or an exception, becomes one line on standard
+// error, "error: MESSAGE", and kErrorExitCode. A reader of the outputs that goes away (`| head`)
+// does not end the process, and where standard input or an output is closed no file of the run gets
+// its number.
+int GuardedMain(const std::function<absl::StatusOr<int>()>& body);
+
+// Prints "error: MESSAGE" as one line: line breaks and other control characters become spaces.
+void PrintError(std::string_view message);
+
+}  // namespace lathe
+
+#endif  // LATHE_LAUNCHERS_MAIN_GUARD_H_
