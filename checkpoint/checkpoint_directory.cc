@@ -60,6 +60,20 @@ absl::Status RemoveCheckpoint(const std::string& output_dir, const std::string& 
   return RemoveTree(doomed);
 }
 
+// Without folders that Lathe did not write.
+absl::StatusOr<std::vector<Numbered>> ListOwnCheckpoints(const std::string& output_dir) {
+  ABSL_ASSIGN_OR_RETURN(std::vector<Numbered> checkpoints, ListCheckpoints(output_dir));
+  std::erase_if(checkpoints, [&](const Numbered& checkpoint) {
+    return !PathExists(JoinPath(JoinPath(output_dir, checkpoint.name), kManifestName));
+  });
+  return checkpoints;
+}
+
+std::string_view LastComponent(std::string_view path) {
+  while (path.size() > 1 && path.back() == '/') path.remove_suffix(1);
+  return path.substr(path.rfind('/') + 1);  // npos + 1 is 0
+}
+
 }  // namespace
 
 std::string CheckpointName(int64_t step) { return absl::StrCat(kPrefix, step); }
@@ -117,15 +131,10 @@ absl::Status CheckOutputDirectoryIsFree(const std::string& output_dir,
 absl::Status RotateCheckpoints(const std::string& output_dir, int64_t save_total_limit,
                                absl::Span<const std::string> protect) {
   if (save_total_limit <= 0) return absl::OkStatus();
-  ABSL_ASSIGN_OR_RETURN(std::vector<Numbered> checkpoints, ListCheckpoints(output_dir));
-  std::erase_if(checkpoints, [&](const Numbered& checkpoint) {
-    return !PathExists(JoinPath(JoinPath(output_dir, checkpoint.name), kManifestName));
-  });
+  ABSL_ASSIGN_OR_RETURN(const std::vector<Numbered> checkpoints, ListOwnCheckpoints(output_dir));
   const auto is_protected = [&](std::string_view name) {
-    return std::any_of(protect.begin(), protect.end(), [&](std::string_view path) {
-      while (path.size() > 1 && path.back() == '/') path.remove_suffix(1);
-      return path.substr(path.rfind('/') + 1) == name;  // npos + 1 is 0
-    });
+    return std::any_of(protect.begin(), protect.end(),
+                       [&](std::string_view path) { return LastComponent(path) == name; });
   };
   int64_t num_left = static_cast<int64_t>(checkpoints.size());
   for (size_t i = 0; i + 1 < checkpoints.size() && num_left > save_total_limit; ++i) {
@@ -134,6 +143,16 @@ absl::Status RotateCheckpoints(const std::string& output_dir, int64_t save_total
               << " due to save_total_limit " << save_total_limit;
     ABSL_RETURN_IF_ERROR(RemoveCheckpoint(output_dir, checkpoints[i].name));
     --num_left;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RemoveOtherCheckpoints(const std::string& output_dir, std::string_view keep) {
+  ABSL_ASSIGN_OR_RETURN(const std::vector<Numbered> checkpoints, ListOwnCheckpoints(output_dir));
+  for (const Numbered& checkpoint : checkpoints) {
+    if (checkpoint.name == LastComponent(keep)) continue;
+    LOG(INFO) << "Deleting checkpoint " << JoinPath(output_dir, checkpoint.name);
+    ABSL_RETURN_IF_ERROR(RemoveCheckpoint(output_dir, checkpoint.name));
   }
   return absl::OkStatus();
 }

@@ -58,6 +58,10 @@ absl::Status CheckOutputDirectoryIsFree(const std::string& output_dir,
 absl::Status RotateCheckpoints(const std::string& output_dir, int64_t save_total_limit,
                                absl::Span<const std::string> protect);
 
+// Deletes all of Lathe's checkpoints but `keep` (a name or path), the newest too: for a run that is
+// done and whose model is saved elsewhere.
+absl::Status RemoveOtherCheckpoints(const std::string& output_dir, std::string_view keep);
+
 // Removes what crashed runs left unfinished in the folder; nothing else. Logs what it removes.
 absl::Status RemoveLeftovers(const std::string& output_dir);
 

@@ -198,6 +198,10 @@ absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment
   results["trainer_state.json"] = trainer.state().ToJson();
   ABSL_RETURN_IF_ERROR(checkpointer.SaveModel(results));
   LOG(INFO) << "Saved the model to " << a.output_dir();
+  // As Hugging Face: under a limit of 1 the newest goes too, now that the model is saved.
+  if (a.save_total_limit() == 1 && trainer.state().best_model_checkpoint) {
+    ABSL_RETURN_IF_ERROR(checkpointer.RemoveOthers(*trainer.state().best_model_checkpoint));
+  }
   context->World().Barrier();
   return 0;
 }

@@ -109,6 +109,12 @@ absl::Status Checkpointer::LoadWeights(const std::string& checkpoint) {
   return absl::OkStatus();
 }
 
+absl::Status Checkpointer::RemoveOthers(const std::string& checkpoint) {
+  absl::Status removed;
+  if (context_.rank() == 0) removed = RemoveOtherCheckpoints(output_dir_, checkpoint);
+  return MakeRankGroup(context_.World()).Agree(removed);
+}
+
 absl::Status Checkpointer::SaveModel(const std::map<std::string, std::string>& extra_files) {
   ABSL_ASSIGN_OR_RETURN(
       std::unique_ptr<AtomicDirectory> directory,

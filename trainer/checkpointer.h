@@ -45,6 +45,9 @@ class Checkpointer {
   // Weights only, from a checkpoint (the best one). Errors: as Load.
   absl::Status LoadWeights(const std::string& checkpoint);
 
+  // Deletes all checkpoints but `checkpoint` (a path in the output folder).
+  absl::Status RemoveOthers(const std::string& checkpoint);
+
   // Writes the model and `extra_files` (name → bytes) into output_dir.
   absl::Status SaveModel(const std::map<std::string, std::string>& extra_files);
 

@@ -16,6 +16,7 @@
 #include "lathe/checkpoint/checkpoint_directory.h"
 #include "lathe/layers/memory_meter.h"
 #include "lathe/pipeline_parallel/schedule.h"
+#include "lathe/trainer/bound_stage.h"
 #include "lathe/trainer/stop_request.h"
 #include "lathe/trainer/training_arguments.h"
 
@@ -26,26 +27,6 @@ double Now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// A model's stage bound to one update's micro batches.
-class BoundStage : public ScheduledStage {
- public:
-  BoundStage(TrainerParts& parts, const std::vector<MicroBatch>& batches, double total_weight)
-      : parts_(parts), batches_(batches), total_weight_(total_weight) {}
-
-  void Begin(int, bool last) override { parts_.optimizer.BeginMicroBatch(last); }
-  TensorList Forward(int i, const TensorList& activations) override {
-    return parts_.stage.Forward(batches_[i], activations);
-  }
-  at::Tensor Loss(int i, const TensorList& activations) override {
-    return parts_.loss.Compute(activations[0], *parts_.stage.head(), batches_[i], total_weight_);
-  }
-
- private:
-  TrainerParts& parts_;
-  const std::vector<MicroBatch>& batches_;
-  double total_weight_;
-};
-
 // The sum of each number over the ranks of a group.
 std::vector<double> Sum(const Communicator& group, std::vector<double> values) {
   at::Tensor tensor = at::tensor(values, at::kDouble);
@@ -54,10 +35,15 @@ std::vector<double> Sum(const Communicator& group, std::vector<double> values) {
   return std::vector<double>(sums, sums + values.size());
 }
 
-double Rounded(double value, double digits) { return std::round(value * digits) / digits; }
-
 // What an evaluation gives to judge a model by.
 constexpr char kMetric[] = "eval_loss";
+
+bool IsDirectory(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::is_directory(path, ignored);
+}
+
+double Rounded(double value, double digits) { return std::round(value * digits) / digits; }
 
 // Hugging Face's speed_metrics.
 void AddSpeed(const std::string& split, double runtime, double samples, double steps,
@@ -66,6 +52,17 @@ void AddSpeed(const std::string& split, double runtime, double samples, double s
   if (runtime <= 0) return;
   (*metrics)[split + "_samples_per_second"] = Rounded(samples / runtime, 1e3);
   (*metrics)[split + "_steps_per_second"] = Rounded(steps / runtime, 1e3);
+}
+
+// Hugging Face's TrainerControl as its states have it: before training, and while it saves.
+nlohmann::json ControlState(bool saves, const TrainerControl& control) {
+  return {{"args",
+           {{"should_training_stop", control.should_training_stop},
+            {"should_epoch_stop", false},
+            {"should_save", saves},
+            {"should_evaluate", control.should_evaluate},
+            {"should_log", control.should_log}}},
+          {"attributes", nlohmann::json::object()}};
 }
 
 }  // namespace
@@ -79,6 +76,7 @@ Trainer::Trainer(const TrainingArguments& arguments, const TrainingPlan& plan, T
   state_.save_steps = plan_.save_steps;
   state_.train_batch_size = arguments_.per_device_train_batch_size();
   state_.is_local_process_zero = state_.is_world_process_zero = parts_.context.rank() == 0;
+  state_.stateful_callbacks["TrainerControl"] = ControlState(/*saves=*/false, control_);
 }
 
 absl::Status Trainer::Resume(const std::string& checkpoint) {
@@ -105,8 +103,12 @@ absl::Status Trainer::Resume(const std::string& checkpoint) {
   // The output folder may have moved, with the best checkpoint in it.
   if (state_.best_global_step && state_.best_model_checkpoint) {
     const std::string best = CheckpointPath(*state_.best_global_step);
-    std::error_code ignored;
-    if (std::filesystem::is_directory(best, ignored)) state_.best_model_checkpoint = best;
+    if (IsDirectory(best)) state_.best_model_checkpoint = best;
+  }
+  if (state_.best_model_checkpoint && !IsDirectory(*state_.best_model_checkpoint)) {
+    LOG(WARNING) << "The best checkpoint " << *state_.best_model_checkpoint
+                 << " does not exist any more; the run goes on without it";
+    state_.best_model_checkpoint.reset();
   }
   LOG(INFO) << "Continuing training from " << checkpoint << " at step " << state_.global_step;
   return absl::OkStatus();
@@ -192,7 +194,7 @@ absl::Status Trainer::Update(int64_t epoch, int64_t update_in_epoch) {
   tokens = sums[1];
 
   parts_.optimizer.BeginUpdate();
-  BoundStage stage(parts_, batches, /*total_weight=*/sums[0]);
+  BoundStage stage(parts_.stage, parts_.loss, parts_.optimizer, batches, /*total_weight=*/sums[0]);
   const double my_loss = ForwardBackward(stage, static_cast<int>(window));
   parts_.optimizer.FinishGradients();
   // A stop that one rank was asked for is everybody's: all save the same step.
@@ -295,10 +297,13 @@ absl::StatusOr<nlohmann::json> Trainer::Evaluate() {
   double loss_sum = 0, samples = 0;
   for (int64_t i = 0; i < loader.num_batches(); ++i) {
     Batch batch = loader.Next();
-    const std::vector<MicroBatch> one = {{std::move(batch.input_ids), std::move(batch.labels)}};
-    // Hugging Face's mean: of the batches' means, weighted by samples; samples that only fill up
-    // the last batch of a rank do not count.
-    BoundStage stage(parts_, one, parts_.loss.Weight(one[0]));
+    // Hugging Face's mean: of the batches' means, weighted by samples. Samples that only fill up
+    // the last batch of a rank do not count, so that the number of ranks does not matter; a rank
+    // that has no others still takes part.
+    const int64_t rows = std::max<int64_t>(1, batch.num_real_samples);
+    const std::vector<MicroBatch> one = {
+        {batch.input_ids.narrow(0, 0, rows), batch.labels.narrow(0, 0, rows)}};
+    BoundStage stage(parts_.stage, parts_.loss, parts_.optimizer, one, parts_.loss.Weight(one[0]));
     ForwardOnly(stage, 1, [&](int, double loss) {
       loss_sum += loss * static_cast<double>(batch.num_real_samples);
     });
@@ -329,25 +334,20 @@ absl::Status Trainer::EvaluateAndJudge() {
   const bool better = greater ? value > best : value < best;
   if (better) {
     state_.best_metric = value;
-    state_.best_global_step = state_.global_step;
+    if (arguments_.save_strategy() != "no") state_.best_global_step = state_.global_step;
   }
   if (arguments_.save_strategy() == "best") control_.should_save = better;
   return absl::OkStatus();
 }
 
 absl::Status Trainer::Save() {
-  // The best checkpoint is the one of the step with the best metric, if that step is saved at all.
-  if (state_.best_global_step && *state_.best_global_step == state_.global_step) {
-    state_.best_model_checkpoint = CheckpointPath(state_.global_step);
+  if (state_.best_global_step) {
+    // The best step counts if it has been, or is being, saved.
+    const std::string best = CheckpointPath(*state_.best_global_step);
+    const bool is_this = *state_.best_global_step == state_.global_step;
+    if (is_this || IsDirectory(best)) state_.best_model_checkpoint = best;
   }
-  state_.stateful_callbacks["TrainerControl"] = {
-      {"args",
-       {{"should_training_stop", control_.should_training_stop},
-        {"should_epoch_stop", false},
-        {"should_save", true},
-        {"should_evaluate", control_.should_evaluate},
-        {"should_log", control_.should_log}}},
-      {"attributes", nlohmann::json::object()}};
+  state_.stateful_callbacks["TrainerControl"] = ControlState(/*saves=*/true, control_);
   ABSL_ASSIGN_OR_RETURN(const std::string checkpoint, parts_.checkpointer.Save(state_, loop_));
   LOG(INFO) << "Saved " << checkpoint;
   for (Callback* callback : parts_.callbacks)

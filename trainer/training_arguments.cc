@@ -81,7 +81,8 @@ int64_t NumSteps(double value, int64_t max_steps) {
 }
 
 double EvalSteps(const TrainingArguments& arguments) {
-  return arguments.eval_steps() > 0 ? arguments.eval_steps() : arguments.logging_steps();
+  if (arguments.eval_steps() > 0) return arguments.eval_steps();
+  return arguments.eval_strategy() == "steps" ? arguments.logging_steps() : 500;
 }
 
 bool TracksBestModel(const TrainingArguments& arguments) {

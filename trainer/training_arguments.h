@@ -28,7 +28,8 @@ absl::Status CheckTrainingArguments(const TrainingArguments& arguments);
 // ceil(value * max_steps).
 int64_t NumSteps(double value, int64_t max_steps);
 
-// --eval_steps, or --logging_steps where that is not given or 0.
+// --eval_steps; where that is not given or 0, --logging_steps if evaluation goes by steps, and
+// otherwise the 500 that Hugging Face then has in trainer_state.json.
 double EvalSteps(const TrainingArguments& arguments);
 
 // Whether evaluations are compared at all: somebody asked for the best model, its checkpoint, or

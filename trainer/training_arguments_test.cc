@@ -78,8 +78,9 @@ TEST(NumStepsTest, SharesRoundUp) {
 }
 
 TEST(TrainingArgumentsTest, DerivedValues) {
-  EXPECT_EQ(EvalSteps(Arguments("logging_steps: 7")), 7);
-  EXPECT_EQ(EvalSteps(Arguments("logging_steps: 7 eval_steps: 0")), 7);
+  EXPECT_EQ(EvalSteps(Arguments("logging_steps: 7 eval_strategy: 'steps'")), 7);
+  EXPECT_EQ(EvalSteps(Arguments("logging_steps: 7 eval_strategy: 'steps' eval_steps: 0")), 7);
+  EXPECT_EQ(EvalSteps(Arguments("logging_steps: 7")), 500);
   EXPECT_EQ(EvalSteps(Arguments("logging_steps: 7 eval_steps: 3")), 3);
   EXPECT_FALSE(TracksBestModel(Arguments("eval_strategy: 'steps'")));
   EXPECT_TRUE(TracksBestModel(Arguments("load_best_model_at_end: true")));

@@ -21,7 +21,7 @@ TEST(TrainingPlanTest, FollowsHuggingFace) {
   EXPECT_EQ(plan->WindowSize(2), 2);
   EXPECT_EQ(plan->warmup_steps, 1);   // ceil(0.5)
   EXPECT_EQ(plan->logging_steps, 2);  // ceil(5 · 0.25)
-  EXPECT_EQ(plan->eval_steps, 2);
+  EXPECT_EQ(plan->eval_steps, 500);   // nobody evaluates
   EXPECT_EQ(plan->save_steps, 500);
 }
 

@@ -1,0 +1,163 @@
+#include "lathe/tests/equivalence/small_training.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <stdexcept>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "lathe/datasets/data_loader.h"
+#include "lathe/datasets/dataset.h"
+#include "lathe/layers/block_runner.h"
+#include "lathe/layers/relative_error.h"
+#include "lathe/models/auto_model.h"
+#include "lathe/models/model_config.h"
+#include "lathe/models/pretrained.h"
+#include "lathe/trainer/causal_lm_loss.h"
+#include "lathe/trainer/checkpointer.h"
+#include "lathe/trainer/flow_callback.h"
+#include "lathe/trainer/lr_schedule.h"
+#include "lathe/trainer/trainer.h"
+#include "lathe/trainer/training_plan.h"
+#include "lathe/zero/zero_optimizer.h"
+
+namespace lathe {
+namespace {
+
+constexpr int kSamples = 40, kTokens = 24;
+
+// Any failure fails the test by an exception, which thread ranks pass on.
+void Must(const absl::Status& status) {
+  if (!status.ok()) throw std::runtime_error(status.ToString());
+}
+
+template <typename T>
+T Must(absl::StatusOr<T> value) {
+  Must(value.status());
+  return *std::move(value);
+}
+
+// Tokens that repeat with some period, so that there is something to learn; sample i has no labels
+// in its first i mod 7 · 3 tokens.
+class SmallDataset : public Dataset {
+ public:
+  SmallDataset() : ids_(kSamples * kTokens), labels_(ids_.size()) {
+    for (int i = 0; i < kSamples; ++i) {
+      for (int j = 0; j < kTokens; ++j) {
+        const int at = i * kTokens + j;
+        ids_[at] = (i * 37 + (j % (3 + i % 5)) * 61 + 5) % 288;
+        labels_[at] = j < i % 7 * 3 ? -100 : ids_[at];
+      }
+    }
+  }
+  int64_t size() const override { return kSamples; }
+  Sample Get(int64_t index) const override {
+    return {absl::MakeConstSpan(ids_).subspan(index * kTokens, kTokens),
+            absl::MakeConstSpan(labels_).subspan(index * kTokens, kTokens)};
+  }
+
+ private:
+  std::vector<int32_t> ids_, labels_;
+};
+
+TrainingArguments Arguments(const SmallTraining& training) {
+  TrainingArguments a;
+  a.set_per_device_train_batch_size(training.batch_size);
+  a.set_gradient_accumulation_steps(training.accumulation);
+  a.set_max_steps(training.max_steps);
+  a.set_learning_rate(5e-3);
+  a.set_lr_scheduler_type("cosine");
+  a.set_warmup_steps(2);
+  a.set_weight_decay(0.1);
+  a.set_max_grad_norm(training.max_grad_norm);
+  a.set_logging_steps(1);
+  a.set_save_strategy("no");
+  return a;
+}
+
+}  // namespace
+
+Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training) {
+  const std::string folder = "tests/goldens/parity/models/" + training.model;
+  const TrainingArguments a = Arguments(training);
+  PlainRunner plain;
+  RecomputeRunner recompute(plain);
+  BlockRunner& runner = training.recompute ? static_cast<BlockRunner&>(recompute) : plain;
+  const auto stage =
+      Must(BuildModel(Must(ReadModelConfig(folder)), context, training.dtype, runner));
+  Must(LoadPretrained(folder, *stage));
+
+  const Communicator& dp = context.Group({"dp"});
+  const SmallDataset dataset;
+  LoaderOptions order{.batch_size = training.batch_size,
+                      .seed = 3,
+                      .shard_index = dp.rank(),
+                      .num_shards = dp.size()};
+  DataLoader train(dataset, order);
+  // 40 samples in batches of 3: the last ones are filled up, and must not count twice.
+  order.batch_size = 3;
+  order.strategy = SamplingStrategy::kSequential;
+  DataLoader eval(dataset, order);
+  const TrainingPlan plan = Must(MakeTrainingPlan(a, train.num_batches()));
+  const LrSchedule schedule = Must(LrSchedule::Create({.type = a.lr_scheduler_type(),
+                                                       .num_warmup_steps = plan.warmup_steps,
+                                                       .num_training_steps = plan.max_steps,
+                                                       .learning_rate = a.learning_rate(),
+                                                       .kwargs = ""}));
+  ZeroOptimizer optimizer(stage->parameters(),
+                          {.weight_decay = a.weight_decay(),
+                           .max_grad_norm = a.max_grad_norm(),
+                           .reduce_bucket_elements = training.reduce_bucket_elements},
+                          context);
+  Checkpointer checkpointer("", {}, training.dtype, 0, optimizer, context);
+  FlowCallback flow(a);
+  CausalLmLoss loss;
+  Trainer trainer(a, plan,
+                  {.stage = *stage,
+                   .loss = loss,
+                   .optimizer = optimizer,
+                   .schedule = schedule,
+                   .train = train,
+                   .eval = &eval,
+                   .checkpointer = checkpointer,
+                   .context = context,
+                   .callbacks = {&flow}});
+  Must(trainer.Train("").status());
+
+  Outcome outcome;
+  for (const nlohmann::json& entry : trainer.state().log_history) {
+    if (!entry.contains("loss")) continue;
+    outcome.losses.push_back(entry["loss"]);
+    outcome.grad_norms.push_back(entry["grad_norm"]);
+  }
+  outcome.eval_loss = Must(trainer.Evaluate())["eval_loss"];
+  for (Parameter* parameter : stage->parameters()) {
+    outcome.weights[parameter->name()] = parameter->tensor().detach().clone();
+    outcome.gradients[parameter->name()] = parameter->main_grad.clone();
+  }
+  return outcome;
+}
+
+Differences Difference(const Outcome& a, const Outcome& b) {
+  Differences result;
+  if (a.losses.size() != b.losses.size() || a.weights.size() != b.weights.size()) {
+    return {HUGE_VAL, HUGE_VAL, HUGE_VAL, HUGE_VAL};
+  }
+  const auto relative = [](double x, double y) { return std::abs(x - y) / std::abs(y); };
+  for (size_t i = 0; i < a.losses.size(); ++i) {
+    result.losses = std::max(result.losses, relative(a.losses[i], b.losses[i]));
+    result.grad_norms = std::max(result.grad_norms, relative(a.grad_norms[i], b.grad_norms[i]));
+  }
+  result.losses = std::max(result.losses, relative(a.eval_loss, b.eval_loss));
+  // As everywhere in the project: a gradient's denominator is at least 1e-4 of the global norm.
+  const double floor = 1e-4 * b.grad_norms.back();
+  for (const auto& [name, tensor] : b.weights) {
+    result.weights = std::max(result.weights, RelativeError(a.weights.at(name), tensor));
+    result.gradients = std::max(result.gradients,
+                                RelativeError(a.gradients.at(name), b.gradients.at(name), floor));
+  }
+  return result;
+}
+
+}  // namespace lathe

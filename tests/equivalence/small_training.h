@@ -1,0 +1,53 @@
+// One small training through the real Trainer, in this process and in a dtype of choice, so that
+// equalities can be held to far more digits than fp32 has. For tests.
+//
+//   const Outcome a = TrainSmall(*context, {.batch_size = 8});
+//   const Outcome b = TrainSmall(*context, {.batch_size = 2, .accumulation = 4});
+//   EXPECT_LT(Difference(a, b).weights, 1e-12);
+//
+// Collective over the context's ranks; each rank has an Outcome of its own.
+#ifndef LATHE_TESTS_EQUIVALENCE_SMALL_TRAINING_H_
+#define LATHE_TESTS_EQUIVALENCE_SMALL_TRAINING_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "ATen/core/Tensor.h"
+#include "c10/core/ScalarType.h"
+#include "lathe/comm/parallel_context.h"
+
+namespace lathe {
+
+struct SmallTraining {
+  std::string model = "qwen2";  // of tests/goldens/parity/models
+  at::ScalarType dtype = at::kDouble;
+  int batch_size = 8;  // of one rank
+  int accumulation = 1;
+  int max_steps = 5;
+  double max_grad_norm = 1.0;
+  bool recompute = false;
+  int64_t reduce_bucket_elements = 4000;  // several buckets
+};
+
+struct Outcome {
+  std::vector<double> losses, grad_norms;  // of each update
+  double eval_loss = 0;
+  // After the last update: the weights, and the gradients that it took (clipped, where they were).
+  std::map<std::string, at::Tensor> weights, gradients;
+};
+
+// Trains on 40 samples of 24 tokens, of which each sample has another number of labels. Needs
+// //tests/goldens/parity in the test's data and a folder of its own per rank under TEST_TMPDIR.
+Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training);
+
+// The largest relative differences: of losses and norms by value, of tensors max|a−b| / max|b|.
+struct Differences {
+  double losses = 0, grad_norms = 0, gradients = 0, weights = 0;
+};
+Differences Difference(const Outcome& a, const Outcome& b);
+
+}  // namespace lathe
+
+#endif  // LATHE_TESTS_EQUIVALENCE_SMALL_TRAINING_H_

@@ -1,0 +1,15 @@
+#include "lathe/trainer/bound_stage.h"
+
+namespace lathe {
+
+void BoundStage::Begin(int, bool last) { optimizer_.BeginMicroBatch(last); }
+
+TensorList BoundStage::Forward(int micro_batch, const TensorList& activations) {
+  return stage_.Forward(batches_[micro_batch], activations);
+}
+
+at::Tensor BoundStage::Loss(int micro_batch, const TensorList& activations) {
+  return loss_.Compute(activations[0], *stage_.head(), batches_[micro_batch], total_weight_);
+}
+
+}  // namespace lathe

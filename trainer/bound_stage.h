@@ -1,0 +1,44 @@
+// A model's stage bound to one update's micro batches: what a schedule runs.
+//
+//   BoundStage bound(stage, loss, optimizer, micro_batches, total_weight);
+//   double loss = ForwardBackward(bound, micro_batches.size());
+#ifndef LATHE_TRAINER_BOUND_STAGE_H_
+#define LATHE_TRAINER_BOUND_STAGE_H_
+
+#include <vector>
+
+#include "ATen/core/Tensor.h"
+#include "lathe/layers/autograd.h"
+#include "lathe/models/stage.h"
+#include "lathe/pipeline_parallel/schedule.h"
+#include "lathe/zero/zero_optimizer.h"
+
+namespace lathe {
+
+class BoundStage : public ScheduledStage {
+ public:
+  // `total_weight`: of all micro batches of the update, over all ranks; losses are divided by it.
+  // References must outlive the object.
+  BoundStage(Stage& stage, const LossFunction& loss, ZeroOptimizer& optimizer,
+             const std::vector<MicroBatch>& batches, double total_weight)
+      : stage_(stage),
+        loss_(loss),
+        optimizer_(optimizer),
+        batches_(batches),
+        total_weight_(total_weight) {}
+
+  void Begin(int micro_batch, bool last) override;
+  TensorList Forward(int micro_batch, const TensorList& activations) override;
+  at::Tensor Loss(int micro_batch, const TensorList& activations) override;
+
+ private:
+  Stage& stage_;
+  const LossFunction& loss_;
+  ZeroOptimizer& optimizer_;
+  const std::vector<MicroBatch>& batches_;
+  const double total_weight_;
+};
+
+}  // namespace lathe
+
+#endif  // LATHE_TRAINER_BOUND_STAGE_H_
