@@ -224,7 +224,7 @@ TEST_F(OutputFolderTest, OnlyTheNewestStay) {
 // its checkpoint.
 TEST_F(OutputFolderTest, TheBestStaysAndIsLoaded) {
   const std::vector<std::string> flags = {"--save_total_limit",
-                                          "1",
+                                          "2",
                                           "--eval_strategy",
                                           "steps",
                                           "--eval_steps",
@@ -251,6 +251,20 @@ TEST_F(OutputFolderTest, TheBestStaysAndIsLoaded) {
   const ProgramEnd again = Run(flags);
   EXPECT_EQ(again.exit_code, 0) << again.Text();
   ExpectSameOutcome(wanted, ReadRunOutcome(out_));
+}
+
+// As Hugging Face's Trainer: under a limit of 1, the newest goes when the model is saved.
+TEST_F(OutputFolderTest, UnderALimitOfOneTheBestAloneStays) {
+  ASSERT_EQ(Run({"--save_total_limit", "1", "--eval_strategy", "steps", "--eval_steps", "2",
+                 "--load_best_model_at_end", "--learning_rate", "3", "--lr_scheduler_type",
+                 "constant", "--validation_files", tiny_.validation_file()})
+                .exit_code,
+            0);
+  const std::vector<int64_t> steps = CheckpointsIn(out_);
+  ASSERT_EQ(steps.size(), 1u);
+  EXPECT_NE(steps[0], 14);
+  const nlohmann::json state = nlohmann::json::parse(ReadFile(out_ + "/trainer_state.json"));
+  EXPECT_EQ(state["best_model_checkpoint"], absl::StrCat(out_, "/checkpoint-", steps[0]));
 }
 
 // Early stopping is part of what a resumed run must know: how long it has waited, and that it has
