@@ -9,6 +9,7 @@
 #include "absl/status/status_macros.h"
 #include "absl/strings/str_cat.h"
 #include "lathe/base/read_file.h"
+#include "lathe/base/strict_json.h"
 
 namespace lathe {
 namespace {
@@ -17,7 +18,7 @@ using Json = nlohmann::ordered_json;
 
 // Far above any real model and far below where products of two sizes overflow.
 constexpr int64_t kMaxSize = int64_t{1} << 28;
-constexpr int64_t kMaxLayers = 100000;
+constexpr int64_t kMaxLayers = 4096;
 constexpr int64_t kMaxFileBytes = 16 << 20;
 
 // Reads fields of one JSON object and says, in errors, which file and field.
@@ -223,9 +224,10 @@ absl::Status CheckHeads(const Fields& fields, const ModelConfig& c) {
 
 absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& text, const std::string& file) {
   ModelConfig c;
-  c.original = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!c.original.is_object())
+  ABSL_ASSIGN_OR_RETURN(c.original, ParseStrictJson(text, file));
+  if (!c.original.is_object()) {
     return absl::InvalidArgumentError(absl::StrCat(file, ": not a JSON object"));
+  }
   const Fields fields(c.original, file);
   if (!fields.Has("model_type"))
     return fields.Error("model_type", "is missing; expected \"llama\" or \"qwen2\"");

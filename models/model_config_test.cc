@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_replace.h"
 #include "gtest/gtest.h"
 
@@ -60,6 +61,14 @@ TEST(ModelConfigTest, WritesBackWhatItDoesNotKnow) {
   EXPECT_TRUE(ParseModelConfig(written.dump(), "c").ok());
 }
 
+// Deeper than the stack of whoever walks or prints the value.
+TEST(ModelConfigTest, RefusesDeepNesting) {
+  const std::string deep = std::string(1000000, '[') + std::string(1000000, ']');
+  const auto parsed = ParseModelConfig("{\"hidden_size\": " + deep + "}", "config.json");
+  ASSERT_FALSE(parsed.ok());
+  EXPECT_TRUE(absl::StartsWith(parsed.status().message(), "config.json:")) << parsed.status();
+}
+
 struct Refusal {
   const char* from;
   const char* to;
@@ -80,7 +89,7 @@ TEST(ModelConfigTest, RefusesByFileAndField) {
       {"\"num_hidden_layers\": 2", "\"num_hidden_layers\": 0", "field 'num_hidden_layers' is 0"},
       {"\"num_hidden_layers\": 2", "\"num_hidden_layers\": 100000000", "field 'num_hidden_layers'"},
       {"\"intermediate_size\": 32,\n  \"num_hidden_layers\": 2",
-       "\"intermediate_size\": 268435456, \"num_hidden_layers\": 100000", "describe a model of"},
+       "\"intermediate_size\": 268435456, \"num_hidden_layers\": 4096", "describe a model of"},
       {"\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3",
        "must divide num_attention_heads, 4"},
       {"\"num_attention_heads\": 4", "\"num_attention_heads\": 6", "must divide hidden_size, 16"},
@@ -110,7 +119,7 @@ TEST(ModelConfigTest, RefusesByFileAndField) {
         << config.status();
     EXPECT_EQ(config.status().message().find('\n'), std::string::npos);
   }
-  EXPECT_EQ(ParseModelConfig("[", "f").status().message(), "f: not a JSON object");
+  EXPECT_EQ(ParseModelConfig("[]", "f").status().message(), "f: not a JSON object");
   EXPECT_NE(ReadModelConfig("no/such/folder").status().message().find("no/such/folder"),
             std::string::npos);
 }
