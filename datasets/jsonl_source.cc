@@ -37,7 +37,8 @@ bool IsSpace(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
 class JsonlSource::File {
  public:
   static absl::StatusOr<std::shared_ptr<File>> Open(const std::string& path) {
-    const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    // Not blocking: a named pipe that nobody writes to is refused below, not waited for.
+    const int descriptor = open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (descriptor < 0) {
       return absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot be opened"));
     }

@@ -5,6 +5,7 @@
 #include <exception>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -117,7 +118,11 @@ absl::StatusOr<TokenStore> TokenizeDocuments(const JsonlSource& source, EncodeFu
   const int64_t most_workers = (source.size() + kDocumentsPerTask - 1) / kDocumentsPerTask;
   const int64_t num_workers = std::clamp<int64_t>(options.num_workers, 1, most_workers);
   std::vector<std::thread> threads;
-  for (int64_t i = 1; i < num_workers; ++i) threads.emplace_back([&job] { job.Work(); });
+  try {
+    for (int64_t i = 1; i < num_workers; ++i) threads.emplace_back([&job] { job.Work(); });
+  } catch (const std::system_error&) {
+    // The system gives no more threads: those that there are do the work.
+  }
   job.Work();
   for (std::thread& thread : threads) thread.join();
   return std::move(job).Result();

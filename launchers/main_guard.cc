@@ -24,6 +24,15 @@ void OpenStandardDescriptors() {
   if (descriptor > 2) close(descriptor);
 }
 
+// LibTorch's messages go on with a stack trace, and say that memory is short in their own way.
+std::string FirstLine(std::string_view text) {
+  text = text.substr(0, text.find('\n'));
+  constexpr std::string_view kNoMemory = "can't allocate memory: ";
+  const size_t at = text.find(kNoMemory);
+  if (at == std::string_view::npos) return std::string(text);
+  return absl::StrCat("out of memory: ", text.substr(at + kNoMemory.size()));
+}
+
 }  // namespace
 
 void PrintError(std::string_view message) {
@@ -44,9 +53,7 @@ int GuardedMain(const std::function<absl::StatusOr<int>()>& body) {
   } catch (const std::bad_alloc&) {
     PrintError("out of memory");
   } catch (const std::exception& e) {
-    // LibTorch's messages go on with a stack trace.
-    const std::string_view text = e.what();
-    PrintError(text.substr(0, text.find('\n')));
+    PrintError(FirstLine(e.what()));
   }
   return kErrorExitCode;
 }

@@ -31,7 +31,9 @@ namespace fs = std::filesystem;
 
 // The folder of a config.json, or the folder itself.
 std::string FolderOf(const std::string& path) {
-  return fs::is_directory(path) ? path : fs::path(path).parent_path().string();
+  if (fs::is_directory(path)) return path;
+  const std::string folder = fs::path(path).parent_path().string();
+  return folder.empty() ? "." : folder;
 }
 
 std::string TokenizerFolder(const RunConfig& config, const std::string& model_folder) {

@@ -59,6 +59,7 @@ absl::Status CheckBestModel(const TrainingArguments& arguments) {
 }  // namespace
 
 absl::Status CheckTrainingArguments(const TrainingArguments& arguments) {
+  if (arguments.output_dir().empty()) return Wrong("--output_dir is empty");
   ABSL_RETURN_IF_ERROR(
       CheckStrategy("logging", arguments.logging_strategy(), arguments.logging_steps()));
   ABSL_RETURN_IF_ERROR(CheckStrategy("save", arguments.save_strategy(), arguments.save_steps()));

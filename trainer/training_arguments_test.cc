@@ -65,6 +65,7 @@ TEST(CheckTrainingArgumentsTest, WhatCannotIsRefused) {
             "(0.1), which a share of the run and a number of updates cannot promise");
   EXPECT_EQ(Check("early_stopping_patience: 1"),
             "--early_stopping_patience needs an --eval_strategy other than no");
+  EXPECT_EQ(Check("output_dir: ''"), "--output_dir is empty");
   EXPECT_EQ(Check("num_train_epochs: 0"),
             "--num_train_epochs 0 leaves nothing to train; for that: --no_do_train");
 }
