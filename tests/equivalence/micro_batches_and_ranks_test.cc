@@ -64,6 +64,24 @@ TEST_P(MicroBatchesAndRanksTest, RanksEqualOneProcess) {
   }
 }
 
+// The other axis alone and with data parallelism: a rank holds a part of each weight, so that what
+// can be compared is what all ranks must agree on.
+TEST_P(MicroBatchesAndRanksTest, TensorParallelRanksEqualOneProcess) {
+  auto context = ParallelContext::SingleProcess();
+  const Outcome one = TrainSmall(*context, {.model = GetParam(), .max_grad_norm = 0.5});
+  for (int dp : {1, 2}) {
+    SmallTraining parts{.model = GetParam(), .batch_size = 8 / dp, .max_grad_norm = 0.5};
+    RunThreadRanks(*ProcessMesh::Create({{"tp", 2}, {"dp", dp}}), [&](const ParallelContext& rank) {
+      Outcome mine = TrainSmall(rank, parts);
+      mine.weights = one.weights;
+      mine.gradients = one.gradients;
+      const Differences d = Difference(mine, one);
+      EXPECT_LT(d.losses, 1e-12);
+      EXPECT_LT(d.grad_norms, 1e-12);
+    });
+  }
+}
+
 // A test of the test: another update is noticed.
 TEST(SmallTrainingTest, NoticesAnotherUpdate) {
   auto context = ParallelContext::SingleProcess();
