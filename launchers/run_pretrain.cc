@@ -112,7 +112,8 @@ absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment
   ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<ParallelContext> context,
                         BuildContext(config, environment));
   LOG(WARNING) << "Process rank: " << context->rank()
-               << ", device: cpu, n_gpu: 0, distributed training: "
+               << ", device: " << context->device().str()
+               << ", n_gpu: " << (context->device().is_cpu() ? 0 : 1) << ", distributed training: "
                << (context->world_size() > 1 ? "True" : "False")
                << ", 16-bits training: " << (a.bf16() ? "True" : "False");
   LOG(INFO) << "Training/evaluation parameters " << ConfigurationText(config);
@@ -158,7 +159,9 @@ absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment
                             a.save_total_limit(), optimizer, *context);
 
   const double peak_flops =
-      MeasureGemmPeak(a.bf16() ? at::kBFloat16 : model.weights_dtype) * context->world_size();
+      MeasureGemmPeak(at::TensorOptions(context->device())
+                          .dtype(a.bf16() ? at::kBFloat16 : model.weights_dtype)) *
+      context->world_size();
   const std::vector<std::unique_ptr<Callback>> callbacks =
       BuildCallbacks(config, *context, *model.stage, peak_flops);
   CausalLmLoss loss;

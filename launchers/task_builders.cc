@@ -16,10 +16,11 @@
 #include "lathe/base/config/schema.h"
 #include "lathe/base/logging.h"
 #include "lathe/base/read_file.h"
-#include "lathe/comm/gloo/gloo_backend.h"
+#include "lathe/comm/rendezvous.h"
 #include "lathe/datasets/group_texts.h"
 #include "lathe/datasets/jsonl_source.h"
 #include "lathe/datasets/tokenize.h"
+#include "lathe/launchers/device.h"
 #include "lathe/models/auto_model.h"
 #include "lathe/models/pretrained.h"
 #include "lathe/trainer/progress_bar.h"
@@ -96,7 +97,9 @@ std::string ConfigurationText(const RunConfig& config) {
 
 absl::StatusOr<std::unique_ptr<ParallelContext>> BuildContext(
     const RunConfig& config, const LaunchEnvironment& environment) {
-  if (environment.world_size == 1) return ParallelContext::SingleProcess();
+  ABSL_ASSIGN_OR_RETURN(const c10::Device device,
+                        ChooseDevice(config.training().use_cpu(), environment));
+  if (environment.world_size == 1) return ParallelContext::SingleProcess(device);
   ABSL_ASSIGN_OR_RETURN(ProcessMesh mesh, ProcessMesh::Create({{"dp", environment.world_size}}));
   const std::chrono::milliseconds timeout = std::chrono::seconds(config.parallel().ddp_timeout());
   ABSL_ASSIGN_OR_RETURN(RendezvousStore store,
@@ -104,8 +107,7 @@ absl::StatusOr<std::unique_ptr<ParallelContext>> BuildContext(
                                      environment.world_size, environment.rank == 0, timeout));
   const bool one_host = environment.local_world_size == environment.world_size;
   return ParallelContext::Create(std::move(mesh), environment.rank,
-                                 ConnectGloo(std::move(store), timeout, /*loopback=*/one_host),
-                                 c10::kCPU);
+                                 ConnectRanks(device, std::move(store), timeout, one_host), device);
 }
 
 absl::StatusOr<ModelConfig> BuildModelConfig(const RunConfig& config) {

@@ -21,7 +21,7 @@
 
 namespace lathe {
 
-// Groups of data-parallel ranks over Gloo, or the single process.
+// This rank's device and its groups of data-parallel ranks, or the single process.
 absl::StatusOr<std::unique_ptr<ParallelContext>> BuildContext(const RunConfig& config,
                                                               const LaunchEnvironment& environment);
 

@@ -8,7 +8,7 @@
 namespace lathe {
 
 ColumnParallelLinear::ColumnParallelLinear(const LinearOptions& options, const Communicator& tp,
-                                           at::ScalarType dtype)
+                                           at::TensorOptions tensor_options)
     : tp_(tp) {
   TORCH_CHECK(options.out % tp.size() == 0, options.name, ": ", options.out,
               " output features do not divide by ", tp.size(), " tensor ranks");
@@ -17,11 +17,11 @@ ColumnParallelLinear::ColumnParallelLinear(const LinearOptions& options, const C
   weight_ = std::make_unique<Parameter>(options.name + ".weight",
                                         std::vector<int64_t>{options.out, options.in},
                                         ShardSpec::Slice({options.out, options.in}, 0, first, rows),
-                                        at::empty({rows, options.in}, dtype), options.init);
+                                        at::empty({rows, options.in}, tensor_options), options.init);
   if (options.bias) {
     bias_ = std::make_unique<Parameter>(options.name + ".bias", std::vector<int64_t>{options.out},
                                         ShardSpec::Slice({options.out}, 0, first, rows),
-                                        at::empty({rows}, dtype), Initializer::Zeros());
+                                        at::empty({rows}, tensor_options), Initializer::Zeros());
   }
 }
 

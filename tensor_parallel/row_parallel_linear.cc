@@ -31,7 +31,7 @@ at::Tensor AddBias(const at::Tensor& x, Parameter& bias) {
 }  // namespace
 
 RowParallelLinear::RowParallelLinear(const LinearOptions& options, const Communicator& tp,
-                                     at::ScalarType dtype)
+                                     at::TensorOptions tensor_options)
     : tp_(tp) {
   TORCH_CHECK(options.in % tp.size() == 0, options.name, ": ", options.in,
               " input features do not divide by ", tp.size(), " tensor ranks");
@@ -39,11 +39,11 @@ RowParallelLinear::RowParallelLinear(const LinearOptions& options, const Communi
   weight_ = std::make_unique<Parameter>(
       options.name + ".weight", std::vector<int64_t>{options.out, options.in},
       ShardSpec::Slice({options.out, options.in}, 1, tp.rank() * columns, columns),
-      at::empty({options.out, columns}, dtype), options.init);
+      at::empty({options.out, columns}, tensor_options), options.init);
   if (options.bias) {
     bias_ = std::make_unique<Parameter>(options.name + ".bias", std::vector<int64_t>{options.out},
                                         ShardSpec::Whole({options.out}, /*replica=*/tp.rank()),
-                                        at::empty({options.out}, dtype), Initializer::Zeros());
+                                        at::empty({options.out}, tensor_options), Initializer::Zeros());
   }
 }
 

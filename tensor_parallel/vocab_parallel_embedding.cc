@@ -10,7 +10,7 @@
 namespace lathe {
 
 VocabShard VocabShard::Create(const std::string& name, int64_t vocab_size, int64_t hidden,
-                              Initializer init, const Communicator& tp, at::ScalarType dtype) {
+                              Initializer init, const Communicator& tp, at::TensorOptions tensor_options) {
   const int64_t per_rank = (vocab_size + tp.size() - 1) / tp.size();
   VocabShard shard;
   shard.first_row = std::min(vocab_size, tp.rank() * per_rank);
@@ -20,16 +20,16 @@ VocabShard VocabShard::Create(const std::string& name, int64_t vocab_size, int64
   shard.weight = std::make_unique<Parameter>(
       name, std::vector<int64_t>{vocab_size, hidden},
       ShardSpec::Slice({vocab_size, hidden}, 0, shard.first_row, shard.num_rows),
-      at::empty({per_rank, hidden}, dtype), init);
+      at::empty({per_rank, hidden}, tensor_options), init);
   return shard;
 }
 
 VocabParallelEmbedding::VocabParallelEmbedding(const std::string& module, int64_t vocab_size,
                                                int64_t hidden, Initializer init,
-                                               const Communicator& tp, at::ScalarType dtype,
+                                               const Communicator& tp, at::TensorOptions tensor_options,
                                                std::optional<int64_t> padding_id)
     : tp_(tp),
-      shard_(VocabShard::Create(module + ".weight", vocab_size, hidden, init, tp, dtype)),
+      shard_(VocabShard::Create(module + ".weight", vocab_size, hidden, init, tp, tensor_options)),
       padding_id_(padding_id) {}
 
 at::Tensor VocabParallelEmbedding::Forward(const at::Tensor& ids) {

@@ -28,7 +28,7 @@ struct VocabShard {
 
   // `name`: the parameter's full name ("model.embed_tokens.weight", "lm_head.weight").
   static VocabShard Create(const std::string& name, int64_t vocab_size, int64_t hidden,
-                           Initializer init, const Communicator& tp, at::ScalarType dtype);
+                           Initializer init, const Communicator& tp, at::TensorOptions tensor_options);
 };
 
 class VocabParallelEmbedding {
@@ -36,7 +36,7 @@ class VocabParallelEmbedding {
   // `module`: "model.embed_tokens". `tp` must outlive the layer. Lookups of `padding_id` give no
   // gradient.
   VocabParallelEmbedding(const std::string& module, int64_t vocab_size, int64_t hidden,
-                         Initializer init, const Communicator& tp, at::ScalarType dtype,
+                         Initializer init, const Communicator& tp, at::TensorOptions tensor_options,
                          std::optional<int64_t> padding_id = std::nullopt);
 
   // ids: [...] int64 in [0, vocab_size), the same on all ranks (checked where batches are made, not

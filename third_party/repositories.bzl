@@ -88,6 +88,46 @@ def lathe_dependencies():
         packages = ["libgloo-dev"],
     )
 
+    # Fetched for --config=cuda only.
+    _pypi(
+        name = "nccl",
+        packages = [
+            "torch",
+            "nvidia-cublas",
+            "nvidia-cuda-runtime",
+            "nvidia-cudnn-cu13",
+            "nvidia-cufft",
+            "nvidia-cufile",
+            "nvidia-curand",
+            "nvidia-cusparse",
+            "nvidia-cusparselt-cu13",
+            "nvidia-nccl-cu13",
+            "nvidia-nvjitlink",
+            "nvidia-nvshmem-cu13",
+        ],
+        files = [
+            "torch/lib/libc10_cuda.so",
+            "torch/lib/libtorch_cuda.so",
+            "torch/lib/libtorch_nvshmem.so",
+            "nvidia/cu13/include/*",
+            "nvidia/nccl/include/*",
+            "nvidia/cu13/lib/libcublas.so.13",
+            "nvidia/cu13/lib/libcublasLt.so.13",
+            "nvidia/cudnn/lib/libcudnn.so.9",
+            "nvidia/cu13/lib/libcufft.so.12",
+            "nvidia/cu13/lib/libcufile.so.0",
+            "nvidia/cu13/lib/libcurand.so.10",
+            "nvidia/cu13/lib/libcusparse.so.12",
+            "nvidia/cusparselt/lib/libcusparseLt.so.0",
+            "nvidia/nccl/lib/libnccl.so.2",
+            "nvidia/cu13/lib/libnvJitLink.so.13",
+            "nvidia/nvshmem/lib/libnvshmem_host.so.3",
+            "*/LICENSE*",
+            "*/License*",
+            "*/NOTICE*",
+        ],
+    )
+
     # Abseil and protobuf come from one source archive, so their versions fit.
     _pypi(
         name = "absl",

@@ -9,18 +9,18 @@
 
 namespace lathe {
 
-double MeasureGemmPeak(at::ScalarType dtype) {
-  constexpr int64_t kSize = 768;
+double MeasureGemmPeak(at::TensorOptions tensor_options) {
+  const int64_t size = tensor_options.device().is_cpu() ? 768 : 8192;
   at::NoGradGuard no_grad;
-  const at::Tensor a = at::full({kSize, kSize}, 0.5, dtype),
-                   b = at::full({kSize, kSize}, 0.25, dtype);
+  const at::Tensor a = at::full({size, size}, 0.5, tensor_options),
+                   b = at::full({size, size}, 0.25, tensor_options);
   double best = 0;
   for (int i = 0; i < 8; ++i) {
     const auto start = std::chrono::steady_clock::now();
-    at::mm(a, b);
+    at::mm(a, b)[0][0].item();  // an accelerator is asynchronous: wait for it
     const double seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    best = std::max(best, 2.0 * kSize * kSize * kSize / seconds);
+    best = std::max(best, 2.0 * static_cast<double>(size * size * size) / seconds);
   }
   return best;
 }

@@ -6,9 +6,9 @@
 
 namespace lathe {
 
-// FLOP/s of the best of a few square products of `dtype` with the threads that are set now. Takes
-// about 0.1 s.
-double MeasureGemmPeak(at::ScalarType dtype);
+// FLOP/s of the best of a few square products of this dtype on this device, on the CPU with the
+// threads that are set now. Takes about 0.1 s.
+double MeasureGemmPeak(at::TensorOptions tensor_options);
 
 }  // namespace lathe
 

@@ -177,6 +177,11 @@ absl::Status Trainer::EndEpoch() {
   return Act();
 }
 
+MicroBatch Trainer::OnDevice(const MicroBatch& batch) const {
+  const c10::Device device = parts_.context.device();
+  return {batch.input_ids.to(device), batch.labels.to(device)};
+}
+
 absl::Status Trainer::Update(int64_t epoch, int64_t update_in_epoch) {
   const int64_t window = plan_.WindowSize(update_in_epoch);
   parts_.context.set_step(state_.global_step + 1);
@@ -186,7 +191,7 @@ absl::Status Trainer::Update(int64_t epoch, int64_t update_in_epoch) {
     Batch batch = parts_.train.Next();
     tokens += static_cast<double>(batch.input_ids.numel());
     seq_len_ = batch.input_ids.size(1);
-    batches.push_back({std::move(batch.input_ids), std::move(batch.labels)});
+    batches.push_back(OnDevice({batch.input_ids, batch.labels}));
     weight += parts_.loss.Weight(batches.back());
   }
   const Communicator& dp = parts_.context.Group({"dp"});
@@ -302,7 +307,7 @@ absl::StatusOr<nlohmann::json> Trainer::Evaluate() {
     // that has no others still takes part.
     const int64_t rows = std::max<int64_t>(1, batch.num_real_samples);
     const std::vector<MicroBatch> one = {
-        {batch.input_ids.narrow(0, 0, rows), batch.labels.narrow(0, 0, rows)}};
+        OnDevice({batch.input_ids.narrow(0, 0, rows), batch.labels.narrow(0, 0, rows)})};
     BoundStage stage(parts_.stage, parts_.loss, parts_.optimizer, one, parts_.loss.Weight(one[0]));
     ForwardOnly(stage, 1, [&](int, double loss) {
       loss_sum += loss * static_cast<double>(batch.num_real_samples);

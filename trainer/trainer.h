@@ -72,6 +72,7 @@ class Trainer {
   std::string CheckpointPath(int64_t step) const;
   absl::Status TrainEpoch(int64_t epoch, int64_t first_update);
   absl::Status EndEpoch();
+  MicroBatch OnDevice(const MicroBatch& batch) const;
   absl::Status Update(int64_t epoch, int64_t update_in_epoch);
   absl::Status AfterUpdate(double loss, double grad_norm, double learning_rate);
   absl::Status CountNonFinite(double loss, double grad_norm, bool skipped);

@@ -54,8 +54,8 @@ ZeroOptimizer::ZeroOptimizer(const std::vector<Parameter*>& parameters, const Ze
     parameter->set_sink(&sink_);
     slots_.push_back(std::move(slot));
   }
-  step_ = at::zeros({1},
-                    at::kFloat);  // presubmit: allow at::_fused_adamw_ wants its step count in fp32
+  // presubmit: allow at::_fused_adamw_ wants its step count in fp32
+  step_ = at::zeros({1}, at::TensorOptions(context.device()).dtype(at::kFloat));
   MakeBuckets();
   sink_.set_on_ready([this](Parameter& parameter) { OnReady(parameter); });
 }

@@ -11,6 +11,7 @@
 #include "ATen/Parallel.h"
 #include "absl/strings/str_cat.h"
 #include "lathe/comm/gloo/gloo_backend.h"
+#include "lathe/comm/rendezvous.h"
 
 namespace lathe {
 

@@ -3,13 +3,49 @@
 #include <tuple>
 #include <utility>
 
+#include "ATen/ops/_scaled_dot_product_efficient_attention.h"
+#include "ATen/ops/_scaled_dot_product_efficient_attention_backward.h"
 #include "ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h"
 #include "ATen/ops/_scaled_dot_product_flash_attention_for_cpu_backward.h"
 #include "lathe/layers/autograd.h"
 
 namespace lathe {
+namespace {
+
+// LibTorch's kernel for GPUs that takes fp32 as well as half precision. It wants as many heads of
+// keys and values as of queries.
+at::Tensor AttentionOnGpu(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  const int64_t kv_heads = k.size(2), group = q.size(2) / kv_heads;
+  auto spread = [&](const at::Tensor& t) {
+    return t.detach().transpose(1, 2).repeat_interleave(group, /*dim=*/1);
+  };
+  auto fold = [=](const at::Tensor& gradient) {
+    return gradient.unflatten(1, {kv_heads, group}).sum(2).transpose(1, 2);
+  };
+  const bool records = RecordsGradient({q, k, v});
+  const at::Tensor qt = q.detach().transpose(1, 2);
+  const at::Tensor kt = NoGrad([&] { return spread(k); }), vt = NoGrad([&] { return spread(v); });
+  auto [out, log_sum, seed, offset] = NoGrad([&] {
+    return at::_scaled_dot_product_efficient_attention(qt, kt, vt, /*attn_bias=*/{},
+                                                       /*compute_log_sumexp=*/records,
+                                                       /*dropout_p=*/0.0, /*is_causal=*/true);
+  });
+  at::Tensor y = NoGrad([&] { return out.transpose(1, 2).contiguous(); });
+  if (!records) return y;
+  auto backward = [=, out = y.detach().transpose(1, 2), log_sum = log_sum, seed = seed,
+                   offset = offset](const at::Tensor& dy) -> TensorList {
+    auto [dq, dk, dv, unused] = at::_scaled_dot_product_efficient_attention_backward(
+        dy.transpose(1, 2), qt, kt, vt, /*attn_bias=*/{}, out, log_sum, seed, offset,
+        /*dropout_p=*/0.0, /*grad_input_mask=*/{true, true, true, false}, /*is_causal=*/true);
+    return {dq.transpose(1, 2), fold(dk), fold(dv)};
+  };
+  return Record("CausalAttention", {q, k, v}, std::move(y), std::move(backward));
+}
+
+}  // namespace
 
 at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  if (!q.is_cpu()) return AttentionOnGpu(q, k, v);
   // LibTorch wants heads before positions; these are views.
   const at::Tensor qt = q.detach().transpose(1, 2), kt = k.detach().transpose(1, 2),
                    vt = v.detach().transpose(1, 2);

@@ -22,37 +22,37 @@ LinearOptions Options(const ModelConfig& config, int index, const char* module, 
 }  // namespace
 
 std::unique_ptr<Parameter> MakeNormWeight(const std::string& name, int64_t size,
-                                          const Communicator& tp, at::ScalarType dtype) {
+                                          const Communicator& tp, at::TensorOptions tensor_options) {
   return std::make_unique<Parameter>(name, std::vector<int64_t>{size},
                                      ShardSpec::Whole({size}, /*replica=*/tp.rank()),
-                                     at::empty({size}, dtype), Initializer::Ones());
+                                     at::empty({size}, tensor_options), Initializer::Ones());
 }
 
-LlamaBlock::LlamaBlock(const ModelConfig& c, int i, const Communicator& tp, at::ScalarType dtype)
+LlamaBlock::LlamaBlock(const ModelConfig& c, int i, const Communicator& tp, at::TensorOptions tensor_options)
     : head_dim_(c.head_dim),
       eps_(c.rms_norm_eps),
       input_norm_(MakeNormWeight(absl::StrCat("model.layers.", i, ".input_layernorm.weight"),
-                                 c.hidden_size, tp, dtype)),
+                                 c.hidden_size, tp, tensor_options)),
       post_norm_(
           MakeNormWeight(absl::StrCat("model.layers.", i, ".post_attention_layernorm.weight"),
-                         c.hidden_size, tp, dtype)),
+                         c.hidden_size, tp, tensor_options)),
       q_(Options(c, i, "self_attn.q_proj", c.hidden_size, c.num_attention_heads * c.head_dim,
                  c.qkv_bias),
-         tp, dtype),
+         tp, tensor_options),
       k_(Options(c, i, "self_attn.k_proj", c.hidden_size, c.num_key_value_heads * c.head_dim,
                  c.qkv_bias),
-         tp, dtype),
+         tp, tensor_options),
       v_(Options(c, i, "self_attn.v_proj", c.hidden_size, c.num_key_value_heads * c.head_dim,
                  c.qkv_bias),
-         tp, dtype),
+         tp, tensor_options),
       o_(Options(c, i, "self_attn.o_proj", c.num_attention_heads * c.head_dim, c.hidden_size,
                  c.o_bias),
-         tp, dtype),
+         tp, tensor_options),
       gate_(Options(c, i, "mlp.gate_proj", c.hidden_size, c.intermediate_size, c.mlp_bias), tp,
-            dtype),
-      up_(Options(c, i, "mlp.up_proj", c.hidden_size, c.intermediate_size, c.mlp_bias), tp, dtype),
+            tensor_options),
+      up_(Options(c, i, "mlp.up_proj", c.hidden_size, c.intermediate_size, c.mlp_bias), tp, tensor_options),
       down_(Options(c, i, "mlp.down_proj", c.intermediate_size, c.hidden_size, c.mlp_bias), tp,
-            dtype) {
+            tensor_options) {
   auto append = [this](std::vector<Parameter*> list) {
     parameters_.insert(parameters_.end(), list.begin(), list.end());
   };

@@ -16,7 +16,7 @@ namespace lathe {
 
 class LlamaBlock {
  public:
-  LlamaBlock(const ModelConfig& config, int index, const Communicator& tp, at::ScalarType dtype);
+  LlamaBlock(const ModelConfig& config, int index, const Communicator& tp, at::TensorOptions tensor_options);
 
   // x [batch, seq, hidden] → the same.
   at::Tensor Forward(const at::Tensor& x, const RotaryTable& rotary);
@@ -38,7 +38,7 @@ class LlamaBlock {
 
 // A norm's scale, replicated over the tensor ranks, of which rank 0 saves it.
 std::unique_ptr<Parameter> MakeNormWeight(const std::string& name, int64_t size,
-                                          const Communicator& tp, at::ScalarType dtype);
+                                          const Communicator& tp, at::TensorOptions tensor_options);
 
 }  // namespace lathe
 

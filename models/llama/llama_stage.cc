@@ -36,23 +36,24 @@ class LlamaHead : public OutputHead {
 
 class LlamaStage : public Stage {
  public:
-  LlamaStage(const ModelConfig& config, const Communicator& tp, at::ScalarType dtype,
+  LlamaStage(const ModelConfig& config, const Communicator& tp, at::TensorOptions tensor_options,
              BlockRunner& runner)
       : config_(config),
+        device_(tensor_options.device()),
         runner_(runner),
         embed_("model.embed_tokens", config.vocab_size, config.hidden_size, EmbeddingInit(config),
-               tp, dtype, config.pad_token_id) {
+               tp, tensor_options, config.pad_token_id) {
     parameters_.push_back(embed_.shard().weight.get());
     for (int i = 0; i < config.num_hidden_layers; ++i) {
-      blocks_.push_back(std::make_unique<LlamaBlock>(config, i, tp, dtype));
+      blocks_.push_back(std::make_unique<LlamaBlock>(config, i, tp, tensor_options));
       parameters_.insert(parameters_.end(), blocks_[i]->parameters().begin(),
                          blocks_[i]->parameters().end());
     }
-    norm_ = MakeNormWeight("model.norm.weight", config.hidden_size, tp, dtype);
+    norm_ = MakeNormWeight("model.norm.weight", config.hidden_size, tp, tensor_options);
     parameters_.push_back(norm_.get());
     if (!config.tie_word_embeddings) {
       lm_head_ = VocabShard::Create("lm_head.weight", config.vocab_size, config.hidden_size,
-                                    Initializer::Normal(config.initializer_range), tp, dtype);
+                                    Initializer::Normal(config.initializer_range), tp, tensor_options);
       parameters_.push_back(lm_head_->weight.get());
     }
     head_ = std::make_unique<LlamaHead>(lm_head_ ? *lm_head_ : embed_.shard(), tp);
@@ -98,11 +99,15 @@ class LlamaStage : public Stage {
   }
 
   RotaryTable Rotary(int64_t seq_len) {
-    if (!rotary_ || rotary_->cos.size(0) != seq_len) rotary_ = MakeRotaryTable(config_, seq_len);
+    if (!rotary_ || rotary_->cos.size(0) != seq_len) {
+      const RotaryTable table = MakeRotaryTable(config_, seq_len);
+      rotary_ = RotaryTable{table.cos.to(device_), table.sin.to(device_)};
+    }
     return *rotary_;
   }
 
   ModelConfig config_;
+  c10::Device device_;
   BlockRunner& runner_;
   VocabParallelEmbedding embed_;
   std::vector<std::unique_ptr<LlamaBlock>> blocks_;
@@ -117,7 +122,8 @@ class LlamaStage : public Stage {
 
 std::unique_ptr<Stage> MakeLlamaStage(const ModelConfig& config, const ParallelContext& context,
                                       at::ScalarType dtype, BlockRunner& runner) {
-  return std::make_unique<LlamaStage>(config, context.Group({"tp"}), dtype, runner);
+  return std::make_unique<LlamaStage>(config, context.Group({"tp"}),
+                                      at::TensorOptions(context.device()).dtype(dtype), runner);
 }
 
 }  // namespace lathe

@@ -133,8 +133,8 @@ Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training
   }
   outcome.eval_loss = Must(trainer.Evaluate())["eval_loss"];
   for (Parameter* parameter : stage->parameters()) {
-    outcome.weights[parameter->name()] = parameter->tensor().detach().clone();
-    outcome.gradients[parameter->name()] = parameter->main_grad.clone();
+    outcome.weights[parameter->name()] = parameter->tensor().detach().cpu().clone();
+    outcome.gradients[parameter->name()] = parameter->main_grad.cpu().clone();
   }
   return outcome;
 }

@@ -1,0 +1,114 @@
+#include "lathe/comm/nccl/nccl_backend.h"
+
+#include <cstdlib>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "ATen/ops/empty_like.h"
+#include "c10/cuda/CUDAFunctions.h"
+#include "c10/cuda/CUDAGuard.h"
+#include "torch/csrc/distributed/c10d/PrefixStore.hpp"
+#include "torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp"
+
+namespace lathe {
+namespace {
+
+// Failures become exceptions in the thread that waits; c10d's own watchdog would end the process by
+// a signal. A value that the user set stays.
+void LetWaitThrow() {
+  static const int once = setenv("TORCH_NCCL_BLOCKING_WAIT", "1", /*overwrite=*/0) +
+                          setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0", /*overwrite=*/0);
+  (void)once;
+}
+
+class NcclBackend : public Backend {
+ public:
+  NcclBackend(c10::intrusive_ptr<c10d::ProcessGroupNCCL> group, c10::Device device)
+      : group_(std::move(group)), device_(device) {}
+
+  void AllGather(const at::Tensor& in, at::Tensor& out) override {
+    const c10::cuda::CUDAGuard guard(device_);
+    at::Tensor input = ToDevice(in), output = LikeOnDevice(out);
+    group_->_allgather_base(output, input)->wait();
+    CopyBack(output, out);
+  }
+
+  void AllToAll(const at::Tensor& in, at::Tensor& out) override {
+    const c10::cuda::CUDAGuard guard(device_);
+    at::Tensor input = ToDevice(in), output = LikeOnDevice(out);
+    std::vector<int64_t> equal_split;
+    group_->alltoall_base(output, input, equal_split, equal_split)->wait();
+    CopyBack(output, out);
+  }
+
+  void Broadcast(at::Tensor& tensor, int root) override {
+    const c10::cuda::CUDAGuard guard(device_);
+    std::vector<at::Tensor> tensors{ToDevice(tensor)};
+    c10d::BroadcastOptions options;
+    options.rootRank = root;
+    group_->broadcast(tensors, options)->wait();
+    CopyBack(tensors[0], tensor);
+  }
+
+  void Exchange(std::vector<Transfer>& sends, std::vector<Transfer>& receives) override {
+    const c10::cuda::CUDAGuard guard(device_);
+    // Kept until the end: `wait` is for all of them.
+    std::vector<std::vector<at::Tensor>> sent, received;
+    for (const Transfer& t : sends) sent.push_back({ToDevice(t.tensor)});
+    for (const Transfer& t : receives) received.push_back({LikeOnDevice(t.tensor)});
+    group_->startCoalescing();
+    for (size_t i = 0; i < sends.size(); ++i) group_->send(sent[i], sends[i].peer, /*tag=*/0);
+    for (size_t i = 0; i < receives.size(); ++i) {
+      group_->recv(received[i], receives[i].peer, /*tag=*/0);
+    }
+    group_->endCoalescing()->wait();
+    for (size_t i = 0; i < receives.size(); ++i) CopyBack(received[i][0], receives[i].tensor);
+  }
+
+  void Barrier() override {
+    const c10::cuda::CUDAGuard guard(device_);
+    c10d::BarrierOptions options;
+    options.device_ids = {device_.index()};
+    group_->barrier(options)->wait();
+  }
+
+ private:
+  // Data movement is typeless: as bytes, every dtype takes the same path.
+  static at::Tensor Bytes(const at::Tensor& tensor) { return tensor.view({-1}).view(at::kByte); }
+
+  // `tensor`'s bytes, itself where it lies on the device.
+  at::Tensor ToDevice(const at::Tensor& tensor) const { return Bytes(tensor).to(device_); }
+  at::Tensor LikeOnDevice(const at::Tensor& tensor) const {
+    const at::Tensor bytes = Bytes(tensor);
+    return tensor.device() == device_ ? bytes : at::empty_like(bytes, device_);
+  }
+  static void CopyBack(const at::Tensor& moved, const at::Tensor& tensor) {
+    if (moved.device() != tensor.device()) Bytes(tensor).copy_(moved);
+  }
+
+  c10::intrusive_ptr<c10d::ProcessGroupNCCL> group_;
+  c10::Device device_;
+};
+
+}  // namespace
+
+int NumGpus() { return c10::cuda::device_count(); }
+
+BackendFactory ConnectNccl(RendezvousStore store, std::chrono::milliseconds timeout,
+                           c10::Device device) {
+  LetWaitThrow();
+  return [store = std::move(store), timeout, device](const std::string& group,
+                                                     const std::vector<int>& ranks, int rank) {
+    const c10::cuda::CUDAGuard guard(device);
+    auto options = c10d::ProcessGroupNCCL::Options::create();
+    options->timeout = timeout;
+    auto prefixed = c10::make_intrusive<c10d::PrefixStore>(group, store);
+    return std::make_unique<NcclBackend>(
+        c10::make_intrusive<c10d::ProcessGroupNCCL>(prefixed, rank, static_cast<int>(ranks.size()),
+                                                    options),
+        device);
+  };
+}
+
+}  // namespace lathe

@@ -1,0 +1,26 @@
+// Where a rank computes and how it reaches its peers: the CPU and Gloo; in a build with
+// --config=cuda also a GPU and NCCL.
+#ifndef LATHE_LAUNCHERS_DEVICE_H_
+#define LATHE_LAUNCHERS_DEVICE_H_
+
+#include <chrono>
+
+#include "absl/status/statusor.h"
+#include "c10/core/Device.h"
+#include "lathe/comm/launch_environment.h"
+#include "lathe/comm/parallel_context.h"
+#include "lathe/comm/rendezvous.h"
+
+namespace lathe {
+
+// The GPU of this rank's number on its machine where the build and the machine have GPUs and not
+// `use_cpu`, else the CPU. Errors: InvalidArgument if the machine has fewer GPUs than ranks.
+absl::StatusOr<c10::Device> ChooseDevice(bool use_cpu, const LaunchEnvironment& environment);
+
+// The transport for ranks that compute on `device`. `loopback`: all ranks are on this machine.
+BackendFactory ConnectRanks(c10::Device device, RendezvousStore store,
+                            std::chrono::milliseconds timeout, bool loopback);
+
+}  // namespace lathe
+
+#endif  // LATHE_LAUNCHERS_DEVICE_H_
