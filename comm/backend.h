@@ -1,6 +1,5 @@
 // Backend: the few data movements that a transport (Gloo, NCCL) supplies to Communicator. Blocking;
-// all tensors are contiguous, and on a CPU transport they are bytes. Implementations throw
-// std::exception on failure.
+// all tensors are contiguous, of any dtype. Implementations throw std::exception on failure.
 #ifndef LATHE_COMM_BACKEND_H_
 #define LATHE_COMM_BACKEND_H_
 

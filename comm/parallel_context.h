@@ -2,8 +2,9 @@
 // rank by the composition root (or by RunThreadRanks in tests) and passed by reference; there is no
 // global rank or group.
 //
-//   auto context = ParallelContext::SingleProcess();
-//   auto context = ParallelContext::Create(mesh, rank, ConnectGloo(store, timeout), at::kCPU);
+//   std::unique_ptr<ParallelContext> alone = ParallelContext::SingleProcess();
+//   ABSL_ASSIGN_OR_RETURN(auto context, ParallelContext::Create(
+//       mesh, rank, ConnectGloo(store, timeout, /*loopback=*/true), c10::kCPU));
 //   context->Group({"tp"}).AllReduce(x);
 //
 // Group creation is collective: all ranks create the same groups in the same order, in Create;

@@ -13,15 +13,22 @@ absl::StatusOr<c10::Device> ChooseDevice(bool use_cpu, const LaunchEnvironment& 
   if (use_cpu) return c10::Device(c10::kCPU);
   const int gpus = NumGpus();
   if (gpus == 0) {
-    LOG(WARNING) << "No GPU can be used here (driver, CUDA_VISIBLE_DEVICES): training on the CPU";
+    if (environment.local_rank == 0) {
+      LOG(WARNING) << "No GPU can be used here (driver, CUDA_VISIBLE_DEVICES): training on the CPU";
+    }
     return c10::Device(c10::kCPU);
   }
-  if (environment.local_world_size > gpus) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        environment.local_world_size, " ranks on this machine, but ", gpus,
-        " GPUs; lower --nproc_per_node, or give --use_cpu to train on the CPU"));
+  // Slurm and Open MPI may show each rank only its own.
+  const bool own_gpu =
+      gpus == 1 && (environment.launcher == "slurm" || environment.launcher == "open_mpi");
+  if (environment.local_world_size > gpus && !own_gpu) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(environment.local_world_size, " ranks on this machine, but ", gpus,
+                     " GPUs; lower --nproc_per_node, or give --use_cpu to train on the CPU"));
   }
-  return c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(environment.local_rank));
+  const int index = own_gpu ? 0 : environment.local_rank;
+  SetCurrentGpu(index);
+  return c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(index));
 }
 
 BackendFactory ConnectRanks(c10::Device device, RendezvousStore store,

@@ -1,8 +1,9 @@
 // The output folder of a run, before anybody trains: locked against other runs, cleared of what a
 // killed run left unfinished, and found to be a place where this run may begin or go on.
 //
-//   ABSL_ASSIGN_OR_RETURN(const OutputFolder output, ClaimOutputFolder(arguments,
-//   MakeRankGroup(context->World()))); trainer.Train(output.resume_from);
+//   ABSL_ASSIGN_OR_RETURN(const OutputFolder output,
+//                         ClaimOutputFolder(arguments, MakeRankGroup(context->World())));
+//   trainer.Train(output.resume_from);
 #ifndef LATHE_LAUNCHERS_OUTPUT_FOLDER_H_
 #define LATHE_LAUNCHERS_OUTPUT_FOLDER_H_
 

@@ -144,10 +144,26 @@ absl::StatusOr<Model> BuildStage(const RunConfig& config, const ModelConfig& mod
   Model model;
   model.directory = FolderOf(ModelPath(config));
   model.weights_dtype = dtype == "bfloat16" ? at::kBFloat16 : at::kFloat;
-  // --bf16 computes in bf16 whatever the weights are saved as; fp32 masters keep what bf16 cannot.
-  const at::ScalarType compute = config.training().bf16() ? at::kBFloat16 : model.weights_dtype;
-  ABSL_ASSIGN_OR_RETURN(model.stage, BuildModel(model_config, context, compute, runner));
+  const at::TensorOptions compute = ComputeOptions(config, model, context);
+  ABSL_ASSIGN_OR_RETURN(
+      model.stage,
+      BuildModel(model_config, context, c10::typeMetaToScalarType(compute.dtype()), runner));
   return model;
+}
+
+at::TensorOptions ComputeOptions(const RunConfig& config, const Model& model,
+                                 const ParallelContext& context) {
+  // --bf16 computes in bf16 whatever the weights are saved as; fp32 masters keep what bf16 cannot.
+  return at::TensorOptions(context.device())
+      .dtype(config.training().bf16() ? at::kBFloat16 : model.weights_dtype);
+}
+
+void LogStart(const RunConfig& config, const ParallelContext& context) {
+  LOG(WARNING) << "Process rank: " << context.rank() << ", device: " << context.device().str()
+               << ", n_gpu: " << (context.device().is_cpu() ? 0 : 1)
+               << ", distributed training: " << (context.world_size() > 1 ? "True" : "False")
+               << ", 16-bits training: " << (config.training().bf16() ? "True" : "False");
+  LOG(INFO) << "Training/evaluation parameters " << ConfigurationText(config);
 }
 
 absl::Status FillWeights(const RunConfig& config, const Model& model, ZeroOptimizer& optimizer) {
@@ -239,6 +255,7 @@ absl::StatusOr<FileContents> ModelFolderFiles(const RunConfig& config, const Mod
   if (fs::exists(generation)) {
     ABSL_ASSIGN_OR_RETURN(files["generation_config.json"], ReadFile(generation));
   }
+  files["run_config.json"] = ConfigurationText(config);
   return files;
 }
 

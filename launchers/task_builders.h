@@ -26,7 +26,8 @@ absl::StatusOr<std::unique_ptr<ParallelContext>> BuildContext(const RunConfig& c
                                                               const LaunchEnvironment& environment);
 
 // The architecture that --config_name or --model_name_or_path names.
-// Errors: what config.json lacks; a model whose training does not fit into this machine's memory.
+// Errors: what config.json lacks or cannot be trained; a model whose training does not fit into
+// this machine's memory.
 absl::StatusOr<ModelConfig> BuildModelConfig(const RunConfig& config);
 
 // --tokenizer_name, or the model's own folder. Errors: a tokenizer with more ids than the model has
@@ -58,6 +59,13 @@ absl::StatusOr<PretrainData> BuildPretrainData(const RunConfig& config, const To
 // byte.
 using FileContents = std::map<std::string, std::string>;  // by name
 absl::StatusOr<FileContents> ModelFolderFiles(const RunConfig& config, const Model& model);
+
+// Dtype and device of the model's products.
+at::TensorOptions ComputeOptions(const RunConfig& config, const Model& model,
+                                 const ParallelContext& context);
+
+// Says in the log who this rank is and what it was asked for.
+void LogStart(const RunConfig& config, const ParallelContext& context);
 
 // The run configuration as text, for logs, TensorBoard and run_config.json.
 std::string ConfigurationText(const RunConfig& config);

@@ -1,9 +1,8 @@
 // ModelConfig: a model's architecture, read from Hugging Face's config.json (transformers v4 and v5
 // spellings).
 //
-//   absl::StatusOr<ModelConfig> config = ReadModelConfig("models/qwen-1.5b");       // folder or
-//   file config->num_key_value_heads;                                                    // names
-//   as in config.json
+//   absl::StatusOr<ModelConfig> config = ReadModelConfig("models/qwen-1.5b");  // folder or file
+//   config->num_key_value_heads;                                   // names as in config.json
 //
 // Keys that change the mathematics are honoured, or refused by name when set to a value that is not
 // the neutral one. All other keys are kept in `original` and written back unchanged. A value;

@@ -14,10 +14,10 @@ ColumnParallelLinear::ColumnParallelLinear(const LinearOptions& options, const C
               " output features do not divide by ", tp.size(), " tensor ranks");
   const int64_t rows = options.out / tp.size();
   const int64_t first = tp.rank() * rows;
-  weight_ = std::make_unique<Parameter>(options.name + ".weight",
-                                        std::vector<int64_t>{options.out, options.in},
-                                        ShardSpec::Slice({options.out, options.in}, 0, first, rows),
-                                        at::empty({rows, options.in}, tensor_options), options.init);
+  weight_ = std::make_unique<Parameter>(
+      options.name + ".weight", std::vector<int64_t>{options.out, options.in},
+      ShardSpec::Slice({options.out, options.in}, 0, first, rows),
+      at::empty({rows, options.in}, tensor_options), options.init);
   if (options.bias) {
     bias_ = std::make_unique<Parameter>(options.name + ".bias", std::vector<int64_t>{options.out},
                                         ShardSpec::Slice({options.out}, 0, first, rows),

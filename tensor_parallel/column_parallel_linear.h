@@ -30,9 +30,10 @@ struct LinearOptions {
 
 class ColumnParallelLinear {
  public:
-  // `tp` must outlive the layer; `tensor_options`: dtype and device. options.out must divide by tp.size() (TORCH_CHECK; configurations
-  // are validated where they are read).
-  ColumnParallelLinear(const LinearOptions& options, const Communicator& tp, at::TensorOptions tensor_options);
+  // `tp` must outlive the layer; `tensor_options`: dtype and device. options.out must divide by
+  // tp.size() (TORCH_CHECK; configurations are validated where they are read).
+  ColumnParallelLinear(const LinearOptions& options, const Communicator& tp,
+                       at::TensorOptions tensor_options);
 
   // x: [..., in], the same on all ranks. Returns [..., out / size].
   at::Tensor Forward(const at::Tensor& x);

@@ -41,9 +41,10 @@ RowParallelLinear::RowParallelLinear(const LinearOptions& options, const Communi
       ShardSpec::Slice({options.out, options.in}, 1, tp.rank() * columns, columns),
       at::empty({options.out, columns}, tensor_options), options.init);
   if (options.bias) {
-    bias_ = std::make_unique<Parameter>(options.name + ".bias", std::vector<int64_t>{options.out},
-                                        ShardSpec::Whole({options.out}, /*replica=*/tp.rank()),
-                                        at::empty({options.out}, tensor_options), Initializer::Zeros());
+    bias_ =
+        std::make_unique<Parameter>(options.name + ".bias", std::vector<int64_t>{options.out},
+                                    ShardSpec::Whole({options.out}, /*replica=*/tp.rank()),
+                                    at::empty({options.out}, tensor_options), Initializer::Zeros());
   }
 }
 

@@ -23,7 +23,8 @@ namespace lathe {
 class RowParallelLinear {
  public:
   // `tp` must outlive the layer. options.in must divide by tp.size() (TORCH_CHECK).
-  RowParallelLinear(const LinearOptions& options, const Communicator& tp, at::TensorOptions tensor_options);
+  RowParallelLinear(const LinearOptions& options, const Communicator& tp,
+                    at::TensorOptions tensor_options);
 
   // x: [..., in / size], this rank's slice. Returns [..., out] on all ranks.
   at::Tensor Forward(const at::Tensor& x);

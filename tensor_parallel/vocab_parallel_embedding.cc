@@ -10,7 +10,8 @@
 namespace lathe {
 
 VocabShard VocabShard::Create(const std::string& name, int64_t vocab_size, int64_t hidden,
-                              Initializer init, const Communicator& tp, at::TensorOptions tensor_options) {
+                              Initializer init, const Communicator& tp,
+                              at::TensorOptions tensor_options) {
   const int64_t per_rank = (vocab_size + tp.size() - 1) / tp.size();
   VocabShard shard;
   shard.first_row = std::min(vocab_size, tp.rank() * per_rank);
@@ -26,7 +27,8 @@ VocabShard VocabShard::Create(const std::string& name, int64_t vocab_size, int64
 
 VocabParallelEmbedding::VocabParallelEmbedding(const std::string& module, int64_t vocab_size,
                                                int64_t hidden, Initializer init,
-                                               const Communicator& tp, at::TensorOptions tensor_options,
+                                               const Communicator& tp,
+                                               at::TensorOptions tensor_options,
                                                std::optional<int64_t> padding_id)
     : tp_(tp),
       shard_(VocabShard::Create(module + ".weight", vocab_size, hidden, init, tp, tensor_options)),

@@ -28,7 +28,8 @@ struct VocabShard {
 
   // `name`: the parameter's full name ("model.embed_tokens.weight", "lm_head.weight").
   static VocabShard Create(const std::string& name, int64_t vocab_size, int64_t hidden,
-                           Initializer init, const Communicator& tp, at::TensorOptions tensor_options);
+                           Initializer init, const Communicator& tp,
+                           at::TensorOptions tensor_options);
 };
 
 class VocabParallelEmbedding {

@@ -74,10 +74,12 @@ at::Tensor ExponentiateRows(at::Tensor& logits, const at::Tensor& max) {
   return sum;
 }
 
+// `products`: [n, num_rows] in hidden's dtype, to work in; the exponentials may lie there.
 ChunkSoftmax ComputeChunk(const at::Tensor& hidden, const at::Tensor& targets,
-                          const VocabShard& shard, const Communicator& tp) {
+                          const VocabShard& shard, const Communicator& tp, at::Tensor products) {
   ChunkSoftmax chunk;
-  at::Tensor logits = Upcast(at::mm(hidden, UsedRows(shard.weight->tensor(), shard).t()));
+  at::mm_out(products, hidden, UsedRows(shard.weight->tensor(), shard).t());
+  at::Tensor logits = Upcast(products);
   const at::Tensor local = targets.sub(shard.first_row);
   const at::Tensor inside = local.ge(0).logical_and_(local.lt(shard.num_rows));
   chunk.local_target = at::mul(local, inside);
@@ -145,9 +147,9 @@ class HeadPass {
   at::Tensor LogProbs() {
     TensorList parts;
     ForEachChunk(hidden_.size(0), [&](int64_t first, int64_t count) {
-      parts.push_back(
-          ComputeChunk(Rows(first, count), targets_.narrow(0, first, count), shard_, tp_).log_prob);
+      parts.push_back(Chunk(first, count).log_prob);
     });
+    products_.reset();
     return parts.empty()
                ? at::zeros({0}, hidden_.options().dtype(UpcastType(hidden_.scalar_type())))
                : at::cat(parts);
@@ -175,6 +177,15 @@ class HeadPass {
  private:
   at::Tensor Rows(int64_t first, int64_t count) const { return hidden_.narrow(0, first, count); }
 
+  ChunkSoftmax Chunk(int64_t first, int64_t count) {
+    if (!products_.defined()) {
+      products_ =
+          at::empty({std::min(kChunkTokens, hidden_.size(0)), shard_.num_rows}, hidden_.options());
+    }
+    return ComputeChunk(Rows(first, count), targets_.narrow(0, first, count), shard_, tp_,
+                        products_.narrow(0, 0, count));
+  }
+
   at::Tensor RunChunks(const at::Tensor& g, at::Tensor* d_hidden, const at::Tensor& weight_grad,
                        bool overwrite) {
     const at::Tensor table = UsedRows(shard_.weight->tensor(), shard_);
@@ -182,7 +193,7 @@ class HeadPass {
     if (d_hidden != nullptr) *d_hidden = at::empty(hidden_.sizes(), hidden_.options());
     ForEachChunk(hidden_.size(0), [&](int64_t first, int64_t count) {
       const at::Tensor rows = Rows(first, count);
-      const ChunkSoftmax chunk = ComputeChunk(rows, targets_.narrow(0, first, count), shard_, tp_);
+      const ChunkSoftmax chunk = Chunk(first, count);
       const ChunkGradient gradient =
           MakeGradient(chunk, g.narrow(0, first, count), rows.scalar_type());
       log_probs.narrow(0, first, count).copy_(chunk.log_prob);
@@ -193,6 +204,7 @@ class HeadPass {
         d_hidden->narrow(0, first, count).copy_(HiddenGradient(gradient, chunk, table));
       }
     });
+    products_.reset();
     return log_probs;
   }
 
@@ -200,6 +212,8 @@ class HeadPass {
   at::Tensor targets_;
   VocabShard& shard_;
   const Communicator& tp_;
+  // One block for all chunks of a pass: fresh memory costs a page fault per 4 KiB of it.
+  at::Tensor products_;
 };
 
 }  // namespace

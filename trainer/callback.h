@@ -2,8 +2,7 @@
 // in the loop.
 //
 //   class PrintLoss : public Callback {
-//     void OnLog(const TrainerState& state, const nlohmann::json& logs, TrainerControl&) override {
-//     ... }
+//     absl::Status OnLog(const TrainerState& state, const nlohmann::json& logs) override { ... }
 //   };
 //
 // Callbacks run on every rank in the order of the list; those that print or write are only given to

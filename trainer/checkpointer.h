@@ -2,10 +2,11 @@
 // Face model folder with optimizer.safetensors, trainer_state.json and lathe_state.json beside; it
 // is complete or not there (checkpoint/).
 //
-//   Checkpointer checkpointer("out", {{"config.json", text}}, at::kFloat, optimizer, context);
+//   Checkpointer checkpointer("out", {{"config.json", text}}, at::kFloat, /*save_total_limit=*/2,
+//                             optimizer, context);
 //   checkpointer.Save(state, loop);                       // out/checkpoint-100
 //   checkpointer.Load("out/checkpoint-100", &state, &loop);
-//   checkpointer.SaveModel();                             // the final model, into out itself
+//   checkpointer.SaveModel({{"train_results.json", text}});  // the final model, into out itself
 //
 // All functions are collective.
 #ifndef LATHE_TRAINER_CHECKPOINTER_H_

@@ -119,11 +119,6 @@ std::string Trainer::CheckpointPath(int64_t step) const {
 }
 
 absl::StatusOr<TrainResult> Trainer::Train(const std::string& resume_from) {
-  if (TracksBestModel(arguments_) && MetricForBestModel(arguments_) != kMetric) {
-    return absl::InvalidArgumentError(absl::StrCat("--metric_for_best_model ",
-                                                   arguments_.metric_for_best_model(),
-                                                   " is not measured; there is ", kMetric));
-  }
   if (!resume_from.empty()) {
     ABSL_RETURN_IF_ERROR(Resume(resume_from));
   }

@@ -1,11 +1,10 @@
 // Trainer: the loop. Batches in, updates out, with logging, evaluation, checkpoints and resumption
 // exactly where Hugging Face's Trainer has them; everything else is a component that it is given.
 //
-//   Trainer trainer(arguments, plan, {.stage = *stage, .loss = loss, .optimizer = optimizer,
-//   .schedule = schedule,
-//                                     .train = loader, .eval = nullptr, .checkpointer =
-//                                     checkpointer, .context = *context, .callbacks = {&flow,
-//                                     &console}});
+//   Trainer trainer(arguments, plan,
+//                   {.stage = *stage, .loss = loss, .optimizer = optimizer, .schedule = schedule,
+//                    .train = loader, .eval = nullptr, .checkpointer = checkpointer,
+//                    .context = *context, .callbacks = {&flow, &console}});
 //   absl::StatusOr<TrainResult> result = trainer.Train(/*resume_from=*/"");
 //
 // All ranks make the same calls. Throws CollectiveError when a peer is gone.

@@ -7,9 +7,15 @@
 #include "absl/status/status_macros.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "lathe/trainer/lr_schedule.h"
 
 namespace lathe {
 namespace {
+
+// Whole numbers are exact in a double up to here.
+constexpr double kMostSteps = 9007199254740992.0;
+
+constexpr char kEvalLoss[] = "eval_loss";
 
 template <typename... Parts>
 absl::Status Wrong(const Parts&... parts) {
@@ -67,8 +73,22 @@ absl::Status CheckTrainingArguments(const TrainingArguments& arguments) {
     return Wrong("--eval_strategy steps needs an --eval_steps or --logging_steps above 0");
   }
   ABSL_RETURN_IF_ERROR(CheckBestModel(arguments));
+  if (TracksBestModel(arguments) && MetricForBestModel(arguments) != kEvalLoss) {
+    return Wrong("--metric_for_best_model ", arguments.metric_for_best_model(),
+                 " is not measured; there is ", kEvalLoss);
+  }
+  // The steps are not known yet; type and kwargs are.
+  ABSL_RETURN_IF_ERROR(LrSchedule::Create({.type = arguments.lr_scheduler_type(),
+                                           .num_warmup_steps = 0,
+                                           .num_training_steps = 1,
+                                           .learning_rate = arguments.learning_rate(),
+                                           .kwargs = arguments.lr_scheduler_kwargs()})
+                           .status());
   if (arguments.has_early_stopping_patience() && arguments.eval_strategy() == "no") {
     return Wrong("--early_stopping_patience needs an --eval_strategy other than no");
+  }
+  if (arguments.num_train_epochs() > 1e9) {
+    return Wrong("--num_train_epochs is ", arguments.num_train_epochs(), "; at most 1e9 can be");
   }
   if (arguments.max_steps() <= 0 && arguments.num_train_epochs() == 0) {
     return Wrong("--num_train_epochs 0 leaves nothing to train; for that: --no_do_train");
@@ -77,7 +97,8 @@ absl::Status CheckTrainingArguments(const TrainingArguments& arguments) {
 }
 
 int64_t NumSteps(double value, int64_t max_steps) {
-  if (value >= 1) return static_cast<int64_t>(value);
+  // A count that no run can reach is one that it cannot pass either.
+  if (value >= 1) return static_cast<int64_t>(std::min(value, kMostSteps));
   return static_cast<int64_t>(std::ceil(static_cast<double>(max_steps) * value));
 }
 
@@ -93,7 +114,7 @@ bool TracksBestModel(const TrainingArguments& arguments) {
 
 std::string MetricForBestModel(const TrainingArguments& arguments) {
   const std::string& metric = arguments.metric_for_best_model();
-  if (metric.empty()) return "eval_loss";
+  if (metric.empty()) return kEvalLoss;
   return absl::StartsWith(metric, "eval_") ? metric : absl::StrCat("eval_", metric);
 }
 

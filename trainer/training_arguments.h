@@ -20,8 +20,9 @@
 namespace lathe {
 
 // Refuses combinations that cannot work: strategies without steps, a best model without evaluations
-// to tell which, or with checkpoints at other steps than evaluations, early stopping without
-// evaluation. Errors: InvalidArgument, naming the flags.
+// to tell which, or with checkpoints at other steps than evaluations, or by a metric that is not
+// measured, early stopping without evaluation, a schedule's kwargs. Errors: InvalidArgument, naming
+// the flags.
 absl::Status CheckTrainingArguments(const TrainingArguments& arguments);
 
 // A count of steps that may be given as a share of the run: `value` itself from 1 on, below 1

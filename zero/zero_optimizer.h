@@ -1,11 +1,10 @@
 // ZeroOptimizer: the data-parallel axis. It owns main gradients, their reduction over ranks, fp32
 // masters, the gradient norm, clipping and the AdamW step.
 //
-//   auto optimizer = ZeroOptimizer::Create(stage->parameters(), {.weight_decay = 0.1}, context);
-//   optimizer->BeginUpdate();
-//   for (i = 0; i < n; ++i) { optimizer->BeginMicroBatch(/*last=*/i == n - 1); forward; backward; }
-//   ZeroOptimizer::StepResult result = optimizer->Step(learning_rate);     // result.grad_norm,
-//   result.skipped
+//   ZeroOptimizer optimizer(stage->parameters(), {.weight_decay = 0.1}, context);
+//   optimizer.BeginUpdate();
+//   for (i = 0; i < n; ++i) { optimizer.BeginMicroBatch(/*last=*/i == n - 1); forward; backward; }
+//   ZeroOptimizer::StepResult result = optimizer.Step(learning_rate);
 //
 // Stage 0: every data-parallel rank holds everything and takes the same step. Gradients are summed,
 // not averaged, over the ranks: losses are already divided by the update's global weight. Buckets

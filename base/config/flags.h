@@ -4,16 +4,15 @@
 // The command line of a run: every leaf field of a configuration message is a flag by its own name.
 //
 //   RunConfig config;
-//   absl::StatusOr<ParsedFlags> flags = ParseFlags(argc, argv, {.summary = "Pretrains ..."},
-//   &config); if (!flags.ok()) { std::cerr << flags.status().message() << "\n"; return 2; } if
-//   (!flags->print.empty()) { std::cout << flags->print; return 0; }
+//   const auto flags = ParseFlags(argc, argv, {.summary = "Pretrains ..."}, &config);
+//   if (!flags.ok()) { std::cerr << flags.status().message() << "\n"; return 2; }
+//   if (!flags->print.empty()) { std::cout << flags->print; return 0; }
 //
 // What is understood:
 //   --learning_rate 1e-4   --learning_rate=1e-4   --learning-rate 1e-4    '-' and '_' are alike
 //   --bf16   --bf16 false   --no_bf16   --nobf16                          booleans
 //   --train_files a.jsonl b.jsonl   --train_files a --train_files b       lists
-//   --max_steps -1   --reduce_bucket_size 2e8                             negative and 2e8-like
-//   integers
+//   --max_steps -1   --max_steps 2e3                                      negative, 2e3-like
 //   --evaluation_strategy no                                              older spellings (aliases)
 //   --config run.json                         a JSON or textproto file; flags win over it
 //   --help [GROUP]   --explain NAME           text for the user

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "lathe/comm/backend.h"
 #include "torch/csrc/distributed/c10d/PrefixStore.hpp"
 #include "torch/csrc/distributed/c10d/ProcessGroupGloo.hpp"
 

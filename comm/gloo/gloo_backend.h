@@ -1,7 +1,8 @@
 // Gloo transport (CPU, TCP) through LibTorch's c10d::ProcessGroupGloo.
 //
 //   auto store = OpenTcpStore("10.0.0.1", 29500, world_size, /*is_server=*/rank == 0, timeout);
-//   auto context = ParallelContext::Create(mesh, rank, ConnectGloo(*store, timeout), c10::kCPU);
+//   auto context = ParallelContext::Create(
+//       mesh, rank, ConnectGloo(*store, timeout, /*loopback=*/false), c10::kCPU);
 //
 // Tests run ranks as threads over an in-process store: see thread_ranks.h.
 // Environment: GLOO_SOCKET_IFNAME picks the network interface, as in PyTorch.

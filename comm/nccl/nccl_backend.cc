@@ -8,6 +8,7 @@
 #include "ATen/ops/empty_like.h"
 #include "c10/cuda/CUDAFunctions.h"
 #include "c10/cuda/CUDAGuard.h"
+#include "lathe/comm/backend.h"
 #include "torch/csrc/distributed/c10d/PrefixStore.hpp"
 #include "torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp"
 
@@ -26,6 +27,7 @@ class NcclBackend : public Backend {
  public:
   NcclBackend(c10::intrusive_ptr<c10d::ProcessGroupNCCL> group, c10::Device device)
       : group_(std::move(group)), device_(device) {}
+  ~NcclBackend() override { group_->shutdown(); }
 
   void AllGather(const at::Tensor& in, at::Tensor& out) override {
     const c10::cuda::CUDAGuard guard(device_);
@@ -94,6 +96,8 @@ class NcclBackend : public Backend {
 }  // namespace
 
 int NumGpus() { return c10::cuda::device_count(); }
+
+void SetCurrentGpu(int index) { c10::cuda::set_device(static_cast<c10::DeviceIndex>(index)); }
 
 BackendFactory ConnectNccl(RendezvousStore store, std::chrono::milliseconds timeout,
                            c10::Device device) {

@@ -1,6 +1,8 @@
 // NCCL transport (GPUs) through LibTorch's c10d::ProcessGroupNCCL. Built with --config=cuda only.
 //
-//   auto context = ParallelContext::Create(mesh, rank, ConnectNccl(*store, timeout, device), device);
+//   ABSL_ASSIGN_OR_RETURN(auto store, OpenTcpStore(host, port, world_size, rank == 0, timeout));
+//   ABSL_ASSIGN_OR_RETURN(auto context, ParallelContext::Create(
+//       mesh, rank, ConnectNccl(store, timeout, device), device));
 //
 // A collective blocks until it is done on the device, and fails as CollectiveError where c10d by
 // default ends the process. Tensors in the host's memory (counts, flags, file contents) travel
@@ -18,6 +20,9 @@ namespace lathe {
 
 // GPUs that this process may use (CUDA_VISIBLE_DEVICES counts); 0 without a driver.
 int NumGpus();
+
+// What "the GPU" is for calls of this thread that name none.
+void SetCurrentGpu(int index);
 
 // A factory for ParallelContext::Create of the rank that computes on `device`, a GPU. A collective
 // that takes longer than `timeout` fails.

@@ -31,12 +31,18 @@ class NcclTest : public testing::Test {
     std::vector<std::thread> threads;
     std::vector<int> ranks;
     for (int rank = 0; rank < size; ++rank) ranks.push_back(rank);
+    // Kept until all have finished: peers may still read.
+    std::vector<std::unique_ptr<Backend>> backends(size);
     for (int rank = 0; rank < size; ++rank) {
       threads.emplace_back([&, rank] {
         const c10::Device gpu(c10::kCUDA, static_cast<c10::DeviceIndex>(rank));
-        auto backend = ConnectNccl(store, std::chrono::seconds(60), gpu)("world", ranks, rank);
-        body(*backend, rank, size, gpu);
-        body(*backend, rank, size, c10::kCPU);
+        try {
+          backends[rank] = ConnectNccl(store, std::chrono::seconds(60), gpu)("world", ranks, rank);
+          body(*backends[rank], rank, size, gpu);
+          body(*backends[rank], rank, size, c10::kCPU);
+        } catch (const std::exception& e) {
+          ADD_FAILURE() << "rank " << rank << ": " << e.what();
+        }
       });
     }
     for (std::thread& thread : threads) thread.join();
@@ -70,7 +76,8 @@ TEST_F(NcclTest, ExchangesAroundARing) {
   if (NumGpus() < 2) GTEST_SKIP() << "an exchange needs two GPUs, this machine has " << NumGpus();
   Run([](Backend& backend, int rank, int size, c10::Device device) {
     const int next = (rank + 1) % size, previous = (rank + size - 1) % size;
-    std::vector<Transfer> sends{{Filled(3, rank, device), next}, {Filled(7, 10 + rank, device), next}};
+    std::vector<Transfer> sends{{Filled(3, rank, device), next},
+                                {Filled(7, 10 + rank, device), next}};
     std::vector<Transfer> receives{{Filled(3, -1, device), previous},
                                    {Filled(7, -1, device), previous}};
     backend.Exchange(sends, receives);

@@ -22,7 +22,10 @@ class Perceptron {
   explicit Perceptron(const lathe::Communicator& tp)
       : up_({.name = "up", .in = 1, .out = 64, .bias = true, .init = lathe::Initializer::Normal(1)},
             tp, at::kFloat),
-        down_({.name = "down", .in = 64, .out = 1, .bias = true,
+        down_({.name = "down",
+               .in = 64,
+               .out = 1,
+               .bias = true,
                .init = lathe::Initializer::Normal(0.1)},
               tp, at::kFloat) {}
 

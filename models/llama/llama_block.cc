@@ -22,13 +22,15 @@ LinearOptions Options(const ModelConfig& config, int index, const char* module, 
 }  // namespace
 
 std::unique_ptr<Parameter> MakeNormWeight(const std::string& name, int64_t size,
-                                          const Communicator& tp, at::TensorOptions tensor_options) {
+                                          const Communicator& tp,
+                                          at::TensorOptions tensor_options) {
   return std::make_unique<Parameter>(name, std::vector<int64_t>{size},
                                      ShardSpec::Whole({size}, /*replica=*/tp.rank()),
                                      at::empty({size}, tensor_options), Initializer::Ones());
 }
 
-LlamaBlock::LlamaBlock(const ModelConfig& c, int i, const Communicator& tp, at::TensorOptions tensor_options)
+LlamaBlock::LlamaBlock(const ModelConfig& c, int i, const Communicator& tp,
+                       at::TensorOptions tensor_options)
     : head_dim_(c.head_dim),
       eps_(c.rms_norm_eps),
       input_norm_(MakeNormWeight(absl::StrCat("model.layers.", i, ".input_layernorm.weight"),
@@ -50,7 +52,8 @@ LlamaBlock::LlamaBlock(const ModelConfig& c, int i, const Communicator& tp, at::
          tp, tensor_options),
       gate_(Options(c, i, "mlp.gate_proj", c.hidden_size, c.intermediate_size, c.mlp_bias), tp,
             tensor_options),
-      up_(Options(c, i, "mlp.up_proj", c.hidden_size, c.intermediate_size, c.mlp_bias), tp, tensor_options),
+      up_(Options(c, i, "mlp.up_proj", c.hidden_size, c.intermediate_size, c.mlp_bias), tp,
+          tensor_options),
       down_(Options(c, i, "mlp.down_proj", c.intermediate_size, c.hidden_size, c.mlp_bias), tp,
             tensor_options) {
   auto append = [this](std::vector<Parameter*> list) {

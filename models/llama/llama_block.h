@@ -16,7 +16,8 @@ namespace lathe {
 
 class LlamaBlock {
  public:
-  LlamaBlock(const ModelConfig& config, int index, const Communicator& tp, at::TensorOptions tensor_options);
+  LlamaBlock(const ModelConfig& config, int index, const Communicator& tp,
+             at::TensorOptions tensor_options);
 
   // x [batch, seq, hidden] → the same.
   at::Tensor Forward(const at::Tensor& x, const RotaryTable& rotary);

@@ -52,8 +52,9 @@ class LlamaStage : public Stage {
     norm_ = MakeNormWeight("model.norm.weight", config.hidden_size, tp, tensor_options);
     parameters_.push_back(norm_.get());
     if (!config.tie_word_embeddings) {
-      lm_head_ = VocabShard::Create("lm_head.weight", config.vocab_size, config.hidden_size,
-                                    Initializer::Normal(config.initializer_range), tp, tensor_options);
+      lm_head_ =
+          VocabShard::Create("lm_head.weight", config.vocab_size, config.hidden_size,
+                             Initializer::Normal(config.initializer_range), tp, tensor_options);
       parameters_.push_back(lm_head_->weight.get());
     }
     head_ = std::make_unique<LlamaHead>(lm_head_ ? *lm_head_ : embed_.shard(), tp);

@@ -21,6 +21,8 @@ TEST_P(GpuTest, TrainsAsTheCpuDoes) {
     EXPECT_LT(d.losses, 1e-5);
     EXPECT_LT(d.grad_norms, 1e-4);
     EXPECT_LT(d.gradients, 1e-3);
+    // AdamW divides by the root of the squared gradient: small gradients show their rounding.
+    EXPECT_LT(d.weights, 1e-2);
   }
 }
 

@@ -21,6 +21,7 @@ _THIRD_PARTY = {
     "unicode/": "//third_party/icu:icu",
     "tensorboardX/": "//third_party/tensorboard:event_proto",
     "torch/csrc/distributed/c10d/ProcessGroupGloo": "//third_party/gloo:gloo",
+    "torch/csrc/distributed/c10d/ProcessGroupNCCL": "//third_party/nccl:nccl",
     "gloo/": "//third_party/gloo:gloo",
     "ATen/": "//third_party/torch:torch",
     "c10/": "//third_party/torch:torch",
@@ -64,6 +65,9 @@ def load(build_files, problems):
                         targets[label] = Target(label, rule, attributes)
                     return []
                 return record
+
+            def __init__(self):
+                super().__init__(select=lambda branches: branches["//conditions:default"])
 
         try:
             exec(compile("\n".join(file.lines), file.path, "exec"), Recorder())  # pylint: disable=exec-used

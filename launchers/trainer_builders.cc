@@ -1,0 +1,93 @@
+#include "lathe/launchers/trainer_builders.h"
+
+#include <string>
+#include <utility>
+
+#include "absl/status/status_macros.h"
+#include "absl/strings/str_cat.h"
+#include "lathe/base/logging.h"
+#include "lathe/launchers/task_builders.h"
+#include "lathe/trainer/flow_callback.h"
+#include "lathe/trainer/report_callbacks.h"
+#include "lathe/trainer/training_arguments.h"
+
+namespace lathe {
+namespace {
+
+// The folder of TensorBoard's files, "" for none.
+std::string ReportFolder(const TrainingArguments& a) {
+  const std::vector<std::string> targets = ReportTargets(a);
+  if (targets.empty()) return "";
+  const std::string folder = a.has_logging_dir()
+                                 ? a.logging_dir()
+                                 : absl::StrCat(a.output_dir(), "/runs/", TensorBoardRunName());
+  for (const std::string& target : targets) {
+    if (target == "tensorboard") continue;
+    LOG(INFO) << "For " << target << ": TensorBoard's files are written; import them with "
+              << (target == "swanlab" ? "'swanlab convert -t tensorboard --tb_logdir "
+                                      : "'wandb sync ")
+              << folder << "'";
+  }
+  return folder;
+}
+
+}  // namespace
+
+absl::StatusOr<LoaderOptions> TrainLoaderOptions(const TrainingArguments& a,
+                                                 const Communicator& dp) {
+  ABSL_ASSIGN_OR_RETURN(const SamplingStrategy strategy,
+                        ParseSamplingStrategy(a.train_sampling_strategy()));
+  return LoaderOptions{.batch_size = a.per_device_train_batch_size(),
+                       .strategy = strategy,
+                       .seed = static_cast<uint64_t>(a.has_data_seed() ? a.data_seed() : a.seed()),
+                       .drop_last = a.dataloader_drop_last(),
+                       .shard_index = dp.rank(),
+                       .num_shards = dp.size(),
+                       .prefetch_threads = a.dataloader_num_workers()};
+}
+
+LoaderOptions EvalLoaderOptions(const TrainingArguments& a, const Communicator& dp) {
+  return {.batch_size = a.per_device_eval_batch_size(),
+          .strategy = SamplingStrategy::kSequential,
+          .shard_index = dp.rank(),
+          .num_shards = dp.size()};
+}
+
+absl::StatusOr<LrSchedule> BuildSchedule(const TrainingArguments& a, const TrainingPlan& plan) {
+  return LrSchedule::Create({.type = a.lr_scheduler_type(),
+                             .num_warmup_steps = plan.warmup_steps,
+                             .num_training_steps = plan.max_steps,
+                             .learning_rate = a.learning_rate(),
+                             .kwargs = a.lr_scheduler_kwargs()});
+}
+
+ZeroOptions OptimizerOptions(const TrainingArguments& a) {
+  return {.adam_beta1 = a.adam_beta1(),
+          .adam_beta2 = a.adam_beta2(),
+          .adam_epsilon = a.adam_epsilon(),
+          .weight_decay = a.weight_decay(),
+          .max_grad_norm = a.max_grad_norm()};
+}
+
+std::vector<std::unique_ptr<Callback>> BuildCallbacks(const RunConfig& config,
+                                                      const ParallelContext& context,
+                                                      const Stage& stage, double peak_flops) {
+  const TrainingArguments& a = config.training();
+  std::vector<std::unique_ptr<Callback>> callbacks;
+  callbacks.push_back(std::make_unique<FlowCallback>(a));
+  if (a.has_early_stopping_patience()) {
+    callbacks.push_back(std::make_unique<EarlyStoppingCallback>(
+        a.early_stopping_patience(), a.early_stopping_threshold(), MetricForBestModel(a),
+        GreaterIsBetter(a)));
+  }
+  if (context.rank() != 0) return callbacks;
+  callbacks.push_back(std::make_unique<ConsoleCallback>(
+      !a.disable_tqdm(), stage.FlopsPerToken(config.data().block_size()), peak_flops));
+  const std::string reports = ReportFolder(a);
+  if (!reports.empty()) {
+    callbacks.push_back(std::make_unique<TensorBoardCallback>(reports, ConfigurationText(config)));
+  }
+  return callbacks;
+}
+
+}  // namespace lathe

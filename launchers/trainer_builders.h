@@ -1,0 +1,39 @@
+// Builders of what a Trainer is given, from the run's configuration: loaders' order, schedule,
+// optimizer and callbacks. Any task that trains uses them.
+#ifndef LATHE_LAUNCHERS_TRAINER_BUILDERS_H_
+#define LATHE_LAUNCHERS_TRAINER_BUILDERS_H_
+
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "lathe/comm/communicator.h"
+#include "lathe/comm/parallel_context.h"
+#include "lathe/datasets/data_loader.h"
+#include "lathe/launchers/run_config.pb.h"
+#include "lathe/models/stage.h"
+#include "lathe/trainer/callback.h"
+#include "lathe/trainer/lr_schedule.h"
+#include "lathe/trainer/training_plan.h"
+#include "lathe/zero/zero_optimizer.h"
+
+namespace lathe {
+
+// This rank's share of the batches. Errors: an unknown --train_sampling_strategy.
+absl::StatusOr<LoaderOptions> TrainLoaderOptions(const TrainingArguments& arguments,
+                                                 const Communicator& dp);
+LoaderOptions EvalLoaderOptions(const TrainingArguments& arguments, const Communicator& dp);
+
+absl::StatusOr<LrSchedule> BuildSchedule(const TrainingArguments& arguments,
+                                         const TrainingPlan& plan);
+
+ZeroOptions OptimizerOptions(const TrainingArguments& arguments);
+
+// The callbacks of this rank, in order. `peak_flops`: of all ranks together.
+std::vector<std::unique_ptr<Callback>> BuildCallbacks(const RunConfig& config,
+                                                      const ParallelContext& context,
+                                                      const Stage& stage, double peak_flops);
+
+}  // namespace lathe
+
+#endif  // LATHE_LAUNCHERS_TRAINER_BUILDERS_H_
