@@ -21,7 +21,7 @@ def _pip_download(rctx, package, pin, into, python_path = ""):
         # The wheel is the same whichever Python runs pip.
         args += ["--only-binary", ":all:", "--python-version", "311", "--implementation", "cp"]
         args += ["--abi", "cp311", "--abi", "abi3", "--abi", "none"]
-        for platform in ["manylinux_2_28", "manylinux_2_27", "manylinux_2_25", "manylinux_2_17", "manylinux2014"]:
+        for platform in ["manylinux_2_28", "manylinux_2_27", "manylinux_2_25", "manylinux_2_18", "manylinux2014", "manylinux2010"]:
             args += ["--platform", platform + "_x86_64"]
     args += ["--require-hashes", "--requirement", requirements, "--dest", into]
     environment = {"PYTHONPATH": str(rctx.path(python_path))} if python_path else {}
