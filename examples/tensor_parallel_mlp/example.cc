@@ -8,6 +8,7 @@
 
 #include "ATen/ops/linspace.h"
 #include "ATen/ops/mse_loss.h"
+#include "ATen/ops/mul.h"
 #include "ATen/ops/sin.h"
 #include "ATen/ops/tanh.h"
 #include "lathe/comm/gloo/thread_ranks.h"
@@ -52,7 +53,7 @@ double Train(const lathe::ParallelContext& context) {
   });
   optimizer.AfterLoad();
 
-  const at::Tensor x = at::linspace(-1, 1, 256).unsqueeze(1), y = at::sin(x * 3);
+  const at::Tensor x = at::linspace(-1, 1, 256).unsqueeze(1), y = at::sin(at::mul(x, 3));
   double loss = 0;
   for (int update = 0; update < 400; ++update) {
     optimizer.BeginUpdate();

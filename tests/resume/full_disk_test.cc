@@ -91,8 +91,6 @@ TEST_P(FullDiskTest, LosesNothing) {
             << " ranks met a full disk and lost nothing\n";
 }
 
-INSTANTIATE_TEST_SUITE_P(Some, FullDiskTest,
-                         testing::Values(std::tuple(1, 0, 12), std::tuple(2, 3, 50)));
 INSTANTIATE_TEST_SUITE_P(Every, FullDiskTest,
                          testing::Values(std::tuple(1, 0, 2), std::tuple(1, 1, 2),
                                          std::tuple(2, 0, 10), std::tuple(2, 1, 10)));

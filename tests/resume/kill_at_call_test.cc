@@ -29,8 +29,6 @@ constexpr char kShim[] = "tests/faults/kill_at_call/kill_at_call.so";
 // machine.
 constexpr double kMostSeconds = 20;
 
-enum class Calls { kSome, kAll };
-
 struct Call {
   int number;
   std::string operation;
@@ -46,9 +44,8 @@ std::vector<Call> ReadCalls(const std::string& log) {
   return calls;
 }
 
-// The calls to die before: the start of the run, the save of step 4 and the final model; of each
-// stretch of writes to one file only the first and last, unless all are wanted.
-std::vector<Call> Choose(const std::vector<Call>& calls, Calls which) {
+// The calls to die before: the start of the run, the save of step 4 and the final model.
+std::vector<Call> Choose(const std::vector<Call>& calls) {
   std::vector<Call> chosen;
   bool at_start = true, after_save = false;
   for (size_t i = 0; i < calls.size(); ++i) {
@@ -60,23 +57,16 @@ std::vector<Call> Choose(const std::vector<Call>& calls, Calls which) {
     // The sync of the folder after the rename.
     const bool seals_step_4 = after_save && call.operation == "fsync";
     after_save = of_step_4;
-    if (!at_start && !of_step_4 && !of_model && !seals_step_4) continue;
-    const auto same = [&](size_t j) {
-      return calls[j].operation == "write" && calls[j].path == call.path;
-    };
-    const bool inside =
-        call.operation == "write" && i > 0 && i + 1 < calls.size() && same(i - 1) && same(i + 1);
-    if (which == Calls::kSome && inside) continue;
-    chosen.push_back(call);
+    if (at_start || of_step_4 || of_model || seals_step_4) chosen.push_back(call);
   }
   return chosen;
 }
 
-// Parameters: ranks, which of them dies, which calls, and this test's share of them.
-class KillAtCallTest : public testing::TestWithParam<std::tuple<int, Calls, int, int>> {};
+// Parameters: ranks, and which share of the calls out of how many; shares run side by side.
+class KillAtCallTest : public testing::TestWithParam<std::tuple<int, int, int>> {};
 
 TEST_P(KillAtCallTest, SameBits) {
-  const auto [num_ranks, which, share, num_shares] = GetParam();
+  const auto [num_ranks, share, num_shares] = GetParam();
   const std::string folder = NewFolder();
   const TinyPretraining tiny(folder);
   const std::string reference = folder + "/reference", out = folder + "/out",
@@ -94,7 +84,7 @@ TEST_P(KillAtCallTest, SameBits) {
       RunProgram(kPretrain, {.arguments = flags(reference), .environment = fault});
   ASSERT_EQ(counted.exit_code, 0) << counted.Text();
   const RunOutcome wanted = ReadRunOutcome(reference);
-  const std::vector<Call> calls = Choose(ReadCalls(log), which);
+  const std::vector<Call> calls = Choose(ReadCalls(log));
   ASSERT_GT(calls.size(), 50u);
 
   fault.erase("LATHE_FAULT_LOG");
@@ -125,16 +115,10 @@ TEST_P(KillAtCallTest, SameBits) {
             << " ranks were killed and ended with the same bits\n";
 }
 
-// The default test takes a part of the calls that matter; the slow one all of them, in shares that
-// run side by side.
-INSTANTIATE_TEST_SUITE_P(Some, KillAtCallTest,
-                         testing::Values(std::tuple(1, Calls::kSome, 0, 6),
-                                         std::tuple(2, Calls::kSome, 1, 20)));
-INSTANTIATE_TEST_SUITE_P(
-    Every, KillAtCallTest,
-    testing::Values(std::tuple(1, Calls::kAll, 0, 2), std::tuple(1, Calls::kAll, 1, 2),
-                    std::tuple(2, Calls::kAll, 0, 4), std::tuple(2, Calls::kAll, 1, 4),
-                    std::tuple(2, Calls::kAll, 2, 4), std::tuple(2, Calls::kAll, 3, 4)));
+INSTANTIATE_TEST_SUITE_P(Every, KillAtCallTest,
+                         testing::Values(std::tuple(1, 0, 2), std::tuple(1, 1, 2),
+                                         std::tuple(2, 0, 4), std::tuple(2, 1, 4),
+                                         std::tuple(2, 2, 4), std::tuple(2, 3, 4)));
 
 }  // namespace
 }  // namespace lathe

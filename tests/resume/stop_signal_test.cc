@@ -91,7 +91,8 @@ TEST_P(StopSignalTest, TwiceEndsAtOnce) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Signals, StopSignalTest,
-                         testing::Combine(testing::Values(1, 2), testing::Values(SIGTERM, SIGINT)));
+                         testing::Values(std::tuple(1, SIGTERM), std::tuple(1, SIGINT),
+                                         std::tuple(2, SIGTERM)));
 
 }  // namespace
 }  // namespace lathe
