@@ -27,15 +27,17 @@ struct Names {
   const char* world_size;
   const char* local_rank;
   const char* local_world_size;
+  const char* num_nodes;  // where the one before is not always set
 };
 
 // Slurm before Open MPI: srun may start an MPI program. torchrun before both: it may run inside
 // their job.
 constexpr Names kLaunchers[] = {
-    {"torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"},
+    {"torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", ""},
     {"open_mpi", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
-     "OMPI_COMM_WORLD_LOCAL_SIZE"},
-    {"slurm", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"},
+     "OMPI_COMM_WORLD_LOCAL_SIZE", ""},
+    {"slurm", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE",
+     "SLURM_STEP_NUM_NODES"},
 };
 
 constexpr int kMaxRanks = 1 << 20;
@@ -58,6 +60,10 @@ absl::StatusOr<LaunchEnvironment> ReadLaunchEnvironment(const Get& get) {
     if (get(names.local_world_size) != nullptr) {
       ABSL_RETURN_IF_ERROR(
           ReadInt(get, names.local_world_size, 1, kMaxRanks, &env.local_world_size));
+    } else if (get(names.num_nodes) != nullptr) {
+      int nodes = 1;
+      ABSL_RETURN_IF_ERROR(ReadInt(get, names.num_nodes, 1, kMaxRanks, &nodes));
+      env.local_world_size = (env.world_size + nodes - 1) / nodes;
     }
     env.local_rank = env.rank % env.local_world_size;
     if (get(names.local_rank) != nullptr) {

@@ -21,11 +21,12 @@ struct LaunchEnvironment {
 };
 
 // `get` returns a variable's value or null: std::getenv in programs, a table in tests.
-//   torchrun  RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT
-//   Slurm     SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID, SLURM_NTASKS_PER_NODE; more than one node
-//   needs MASTER_ADDR Open MPI  OMPI_COMM_WORLD_RANK, _SIZE, _LOCAL_RANK, _LOCAL_SIZE; more than
-//   one node needs MASTER_ADDR
-// MASTER_ADDR and MASTER_PORT count under each of them.
+//   torchrun  RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE
+//   Slurm     SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID, SLURM_NTASKS_PER_NODE or
+//             SLURM_STEP_NUM_NODES
+//   Open MPI  OMPI_COMM_WORLD_RANK, _SIZE, _LOCAL_RANK, _LOCAL_SIZE
+// MASTER_ADDR and MASTER_PORT count under each of them; with more than one node MASTER_ADDR is
+// needed.
 // Errors: InvalidArgument naming the variable that is missing or is no number, or a rank outside
 // the world.
 absl::StatusOr<LaunchEnvironment> ReadLaunchEnvironment(

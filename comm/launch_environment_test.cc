@@ -43,6 +43,18 @@ TEST(LaunchEnvironmentTest, UnderstandsEachLauncher) {
   EXPECT_EQ(slurm->world_size, 2);
   EXPECT_EQ(slurm->local_rank, 1);
 
+  // Two nodes, without --ntasks-per-node.
+  const std::map<std::string, std::string> two_nodes = {{"SLURM_PROCID", "3"},
+                                                        {"SLURM_NTASKS", "4"},
+                                                        {"SLURM_LOCALID", "1"},
+                                                        {"SLURM_STEP_NUM_NODES", "2"}};
+  EXPECT_NE(Read(two_nodes).status().message().find("MASTER_ADDR"), std::string::npos);
+  std::map<std::string, std::string> with_address = two_nodes;
+  with_address["MASTER_ADDR"] = "node0";
+  const auto nodes = Read(with_address);
+  ASSERT_TRUE(nodes.ok()) << nodes.status();
+  EXPECT_EQ(nodes->local_world_size, 2);
+
   const auto mpi = Read({{"OMPI_COMM_WORLD_RANK", "2"},
                          {"OMPI_COMM_WORLD_SIZE", "4"},
                          {"OMPI_COMM_WORLD_LOCAL_RANK", "2"},

@@ -1,6 +1,8 @@
 #include "lathe/trainer/report_callbacks.h"
 
+#include <algorithm>
 #include <cstdio>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -11,10 +13,20 @@
 namespace lathe {
 namespace {
 
-// {'loss': 2.5, 'epoch': 0.1}: what people's scripts already parse.
+// {'loss': 2.5, 'grad_norm': 1.5, 'epoch': 0.1}: what people's scripts already parse, in Hugging
+// Face's order.
 std::string PythonDict(const nlohmann::json& logs) {
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : logs.items()) keys.push_back(key);
+  std::stable_sort(keys.begin(), keys.end(), [](const std::string& a, const std::string& b) {
+    const auto place = [](const std::string& key) {
+      return key == "loss" ? 0 : 1 + (key == "epoch");
+    };
+    return place(a) < place(b);
+  });
   std::string text = "{";
-  for (const auto& [key, value] : logs.items()) {
+  for (const std::string& key : keys) {
+    const nlohmann::json& value = logs[key];
     absl::StrAppend(&text, text.size() > 1 ? ", " : "", "'", key, "': ");
     if (value.is_number_float()) {
       char number[32];

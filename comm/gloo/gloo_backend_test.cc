@@ -1,6 +1,7 @@
 // Collectives at degrees 1, 2 and 4 with threads as ranks, against plain arithmetic.
 #include "lathe/comm/gloo/gloo_backend.h"
 
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -152,6 +153,35 @@ TEST(GlooFailureTest, AMissingPeerIsNamed) {
     }
     outer.World().Barrier();
   });
+}
+
+TEST(GlooFailureTest, ADeadPeerIsNamed) {
+  // Rank 1 leaves, as a process does that dies: rank 0 learns of it long before the timeout.
+  RendezvousStore store = MakeThreadStore();
+  const auto start = std::chrono::steady_clock::now();
+  RunThreadRanks(*ProcessMesh::Create({{"dp", 2}}), [&](const ParallelContext& outer) {
+    auto context = ParallelContext::Create(
+        outer.mesh(), outer.rank(), ConnectGloo(store, std::chrono::seconds(60), true), c10::kCPU);
+    ASSERT_TRUE(context.ok()) << context.status();
+    (*context)->Group({"dp"}).Barrier();
+    if (outer.rank() == 1) {
+      context->reset();
+    } else {
+      (*context)->set_step(3);
+      try {
+        at::Tensor tensor = at::full({1000}, 1, at::kFloat);
+        (*context)->Group({"dp"}).AllReduce(tensor);
+        ADD_FAILURE() << "an all-reduce without its peer returned";
+      } catch (const CollectiveError& error) {
+        EXPECT_NE(
+            std::string(error.what()).find("rank 0: all-reduce in group 'dp' at step 3 failed"),
+            std::string::npos)
+            << error.what();
+      }
+    }
+    outer.World().Barrier();
+  });
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(30));
 }
 
 TEST(GlooFailureTest, GroupsOfAMeshAreIndependent) {

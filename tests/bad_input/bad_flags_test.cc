@@ -104,12 +104,13 @@ TEST_F(BadFlagsTest, LaunchEnvironment) {
 TEST_F(BadFlagsTest, NobodyAtTheRendezvous) {
   for (const char* rank : {"0", "1"}) {
     SCOPED_TRACE(rank);
-    ExpectRefusal(Run({"--ddp_timeout", "2"},
-                      {{"RANK", rank},
-                       {"WORLD_SIZE", "2"},
-                       {"MASTER_ADDR", "127.0.0.1"},
-                       {"MASTER_PORT", rank == std::string("0") ? "29871" : "29872"}}),
-                  {}, out_);
+    ExpectRefusal(
+        Run({"--ddp_timeout", "2"},
+            {{"RANK", rank},
+             {"WORLD_SIZE", "2"},
+             {"MASTER_ADDR", "127.0.0.1"},
+             {"MASTER_PORT", rank == std::string("0") ? "29871" : "29872"}}),
+        {rank == std::string("0") ? "rank 0" : "127.0.0.1:29872 (MASTER_ADDR, MASTER_PORT)"}, out_);
   }
 }
 
