@@ -67,7 +67,10 @@ absl::StatusOr<int> Run(int argc, char** argv) {
                         lathe::ParseLogLevel(config.training().log_level_replica()));
   lathe::InitLogging(argv[0], {.level = level, .level_replica = replica, .rank = environment.rank});
   lathe::InstallStopHandlers();
-  return lathe::RunPretrain(config, environment);
+  const absl::StatusOr<int> result = lathe::RunPretrain(config, environment);
+  if (!absl::IsCancelled(result.status())) return result;
+  LOG(WARNING) << result.status().message() << "; the same command does the rest";
+  return lathe::kStoppedExitCode;
 }
 
 }  // namespace

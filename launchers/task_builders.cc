@@ -24,6 +24,7 @@
 #include "lathe/models/auto_model.h"
 #include "lathe/models/pretrained.h"
 #include "lathe/trainer/progress_bar.h"
+#include "lathe/trainer/stop_request.h"
 
 namespace lathe {
 namespace {
@@ -61,7 +62,8 @@ absl::StatusOr<std::shared_ptr<const TokenStore>> Tokenize(const RunConfig& conf
   ProgressBar bar({.total_steps = source.size(),
                    .title = "Tokenising",
                    .disabled = config.training().disable_tqdm() || !shows_progress});
-  const auto encode = [&](std::string_view text, std::vector<int32_t>* ids) {
+  const auto encode = [&](std::string_view text, std::vector<int32_t>* ids) -> absl::Status {
+    if (StopRequested()) return absl::CancelledError("stopped by a signal while tokenising");
     return tokenizer.EncodeAppend(text, /*add_special_tokens=*/true, ids);
   };
   const TokenizeOptions tokenize{

@@ -52,7 +52,9 @@ std::string LoopState::ToJson() const {
                                {"last_learning_rate", NumberOrNull(last_learning_rate)},
                                {"nonfinite_steps", nonfinite_steps},
                                {"nonfinite_in_a_row", nonfinite_in_a_row},
-                               {"last_epoch_end_step", last_epoch_end_step}};
+                               {"last_epoch_end_step", last_epoch_end_step},
+                               {"evaluation_due", evaluation_due},
+                               {"save_due", save_due}};
   return json.dump(2) + "\n";
 }
 
@@ -72,7 +74,9 @@ absl::StatusOr<LoopState> LoopState::FromJson(std::string_view text, std::string
         {"last_logged_step", &state.last_logged_step},
         {"nonfinite_steps", &state.nonfinite_steps},
         {"nonfinite_in_a_row", &state.nonfinite_in_a_row},
-        {"last_epoch_end_step", &state.last_epoch_end_step}}) {
+        {"last_epoch_end_step", &state.last_epoch_end_step},
+        {"evaluation_due", &state.evaluation_due},
+        {"save_due", &state.save_due}}) {
     ABSL_RETURN_IF_ERROR(Read(json, source, key, value));
   }
   return state;

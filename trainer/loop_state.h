@@ -37,6 +37,11 @@ struct LoopState {
   // epoch's last update may have been saved before that.
   int64_t last_epoch_end_step = 0;
 
+  // 1 where a signal came during the evaluation after the last update, so that it has to be made
+  // again, and a checkpoint after it if that was due.
+  int64_t evaluation_due = 0;
+  int64_t save_due = 0;
+
   std::string ToJson() const;
 
   // Errors: InvalidArgument with `source` and what is missing or wrong.

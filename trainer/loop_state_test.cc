@@ -21,7 +21,9 @@ LoopState Example() {
           .last_learning_rate = 5e-5,
           .nonfinite_steps = 7,
           .nonfinite_in_a_row = 2,
-          .last_epoch_end_step = 21};
+          .last_epoch_end_step = 21,
+          .evaluation_due = 1,
+          .save_due = 1};
 }
 
 TEST(LoopStateTest, ComesBackToTheBit) {

@@ -126,13 +126,18 @@ absl::StatusOr<TrainResult> Trainer::Train(const std::string& resume_from) {
   for (Callback* callback : parts_.callbacks) {
     ABSL_RETURN_IF_ERROR(callback->OnTrainBegin(state_, control_));
   }
+  if (std::exchange(loop_.evaluation_due, 0) > 0) {
+    control_.should_evaluate = true;
+    control_.should_save = std::exchange(loop_.save_due, 0) > 0;
+    ABSL_RETURN_IF_ERROR(Act());
+  }
   const int64_t first_epoch = state_.global_step / plan_.updates_per_epoch;
   int64_t first_update = state_.global_step % plan_.updates_per_epoch;
   // The checkpoint of an epoch's last update is older than what is done at the end of the epoch. A
   // callback may have said that the resumed run had come to its end.
   const bool at_epoch_end =
       first_update == 0 || state_.global_step >= plan_.max_steps || control_.should_training_stop;
-  if (at_epoch_end && state_.global_step > loop_.last_epoch_end_step) {
+  if (at_epoch_end && state_.global_step > loop_.last_epoch_end_step && !stop_signal_) {
     ABSL_RETURN_IF_ERROR(EndEpoch());
   }
   for (int64_t epoch = first_epoch;
@@ -178,6 +183,7 @@ MicroBatch Trainer::OnDevice(const MicroBatch& batch) const {
 }
 
 absl::Status Trainer::Update(int64_t epoch, int64_t update_in_epoch) {
+  const double start = Now();
   const int64_t window = plan_.WindowSize(update_in_epoch);
   parts_.context.set_step(state_.global_step + 1);
   std::vector<MicroBatch> batches;
@@ -213,12 +219,11 @@ absl::Status Trainer::Update(int64_t epoch, int64_t update_in_epoch) {
   state_.total_flos +=
       6.0 * tokens *
       static_cast<double>(CountParameters(config) - config.vocab_size * config.hidden_size);
-  last_step_end_ = Now();
   if (++steps_this_run_ == 1) {
-    first_step_end_ = last_step_end_;
     first_step_seconds_ = SecondsSinceProcessStart();
   } else {
     tokens_after_first_step_ += tokens;
+    seconds_after_first_step_ += Now() - start;
   }
   ABSL_RETURN_IF_ERROR(CountNonFinite(loss, step.grad_norm, step.skipped));
   return AfterUpdate(loss, step.grad_norm, learning_rate);
@@ -273,7 +278,15 @@ absl::Status Trainer::Act() {
     ABSL_RETURN_IF_ERROR(Log(std::move(logs)));
   }
   if (std::exchange(control_.should_evaluate, false) && parts_.eval != nullptr) {
-    ABSL_RETURN_IF_ERROR(EvaluateAndJudge());
+    const absl::Status evaluated = EvaluateAndJudge();
+    if (absl::IsCancelled(evaluated)) {
+      stop_signal_ = true;
+      loop_.evaluation_due = 1;
+      loop_.save_due = control_.should_save ? 1 : 0;
+      control_.should_save = true;
+    } else {
+      ABSL_RETURN_IF_ERROR(evaluated);
+    }
   }
   if (std::exchange(control_.should_save, false)) return Save();
   return absl::OkStatus();
@@ -308,6 +321,10 @@ absl::StatusOr<nlohmann::json> Trainer::Evaluate() {
       loss_sum += loss * static_cast<double>(batch.num_real_samples);
     });
     samples += static_cast<double>(batch.num_real_samples);
+    // Evaluations can take long, and a scheduler's patience is short.
+    if (Sum(parts_.context.World(), {StopRequested() ? 1.0 : 0.0})[0] > 0) {
+      return absl::CancelledError("stopped by a signal during an evaluation");
+    }
   }
   const std::vector<double> sums = Sum(parts_.context.Group({"dp"}), {loss_sum, samples});
   nlohmann::json metrics = nlohmann::json::object();
@@ -356,8 +373,7 @@ absl::Status Trainer::Save() {
 }
 
 double Trainer::TokensPerSecond() const {
-  const double seconds = last_step_end_ - first_step_end_;
-  return seconds > 0 ? tokens_after_first_step_ / seconds : 0;
+  return seconds_after_first_step_ > 0 ? tokens_after_first_step_ / seconds_after_first_step_ : 0;
 }
 
 nlohmann::json Trainer::TrainMetrics() const {

@@ -61,7 +61,7 @@ class Trainer {
 
   // The metrics of one pass over the evaluation data: eval_loss (mean over samples), perplexity,
   // eval_runtime, eval_samples_per_second, eval_steps_per_second, epoch; logged and put into the
-  // history. Needs parts.eval.
+  // history. Needs parts.eval. Errors: Cancelled where a rank was asked to stop.
   absl::StatusOr<nlohmann::json> Evaluate();
 
   const TrainerState& state() const { return state_; }
@@ -92,10 +92,10 @@ class Trainer {
   bool stop_signal_ = false;
 
   // Clocks, in seconds of a steady clock.
-  double train_start_ = 0, first_step_end_ = 0, last_step_end_ = 0;
+  double train_start_ = 0;
   double first_step_seconds_ = 0;  // process start to the end of this run's first step
   int64_t steps_this_run_ = 0;
-  double tokens_after_first_step_ = 0;
+  double tokens_after_first_step_ = 0, seconds_after_first_step_ = 0;
   int64_t seq_len_ = 0;
 };
 

@@ -2,8 +2,6 @@
 // on to the bits of the run that nobody stopped. To the launcher's process alone, as a scheduler
 // sends it.
 
-#include <unistd.h>
-
 #include <csignal>
 #include <filesystem>
 #include <string>
@@ -63,8 +61,8 @@ TEST_P(StopSignalTest, SavesAndGoesOn) {
   ExpectSameOutcome(ReadRunOutcome(reference), ReadRunOutcome(out));
 }
 
-// While it still reads its data, which takes longer than the two signals.
-TEST_P(StopSignalTest, TwiceEndsAtOnce) {
+// While it still reads its data: there is nothing to save.
+TEST_P(StopSignalTest, WhileTokenisingEndsAtOnce) {
   const auto [num_ranks, signal] = GetParam();
   std::string text;
   for (int i = 0; i < 400000; ++i)
@@ -74,20 +72,51 @@ TEST_P(StopSignalTest, TwiceEndsAtOnce) {
   Program program = Program::Start(
       kPretrain, {.arguments = tiny_.Flags(out, {"--nproc_per_node", absl::StrCat(num_ranks),
                                                  "--train_files", folder_ + "/large.jsonl"})});
-  ASSERT_TRUE(program.WaitForOutput("Training/evaluation parameters", 60));
-  program.Signal(signal);
-  usleep(200000);
+  ASSERT_TRUE(program.WaitForOutput("Pretraining a new model", 60));
   program.Signal(signal);
   const double signalled = program.Seconds();
   const ProgramEnd end = program.Wait();
   EXPECT_LT(end.seconds - signalled, 10);
-  if (num_ranks == 1) {
-    EXPECT_EQ(end.signal, signal) << end.Text();
-  } else {
-    EXPECT_EQ(end.exit_code, 128 + signal) << end.Text();
-  }
+  EXPECT_EQ(end.exit_code, kStopped) << end.Text();
   EXPECT_FALSE(end.Says("Start training")) << end.Text();
+  EXPECT_TRUE(end.ErrorLines().empty()) << end.Text();
   EXPECT_TRUE(LiveDescendants().empty());
+}
+
+// While it evaluates: the evaluation is made again by the run that goes on.
+TEST_P(StopSignalTest, WhileEvaluatingSavesAndGoesOn) {
+  const auto [num_ranks, signal] = GetParam();
+  std::string text;
+  for (int i = 0; i < 1000; ++i) {
+    absl::StrAppend(&text, R"({"text": "one more document to evaluate on, of about a block )", i,
+                    "\"}\n");
+  }
+  WriteFile(folder_ + "/long_validation.jsonl", text);
+  const auto flags = [&, num_ranks = num_ranks](const std::string& output_dir) {
+    return tiny_.Flags(
+        output_dir,
+        {"--nproc_per_node", absl::StrCat(num_ranks), "--eval_strategy", "steps", "--eval_steps",
+         "4", "--save_steps", "4", "--logging_steps", "4", "--per_device_eval_batch_size", "1",
+         "--validation_files", folder_ + "/long_validation.jsonl", "--disable_tqdm"});
+  };
+  const std::string reference = folder_ + "/reference", out = folder_ + "/out";
+  const ProgramEnd whole = RunProgram(kPretrain, {.arguments = flags(reference)});
+  ASSERT_EQ(whole.exit_code, 0) << whole.Text();
+
+  Program program = Program::Start(kPretrain, {.arguments = flags(out)});
+  // The line of the update that is evaluated after.
+  ASSERT_TRUE(program.WaitForOutput("'loss'", 60));
+  program.Signal(signal);
+  const double signalled = program.Seconds();
+  const ProgramEnd stopped = program.Wait();
+  EXPECT_EQ(stopped.exit_code, kStopped) << stopped.Text();
+  EXPECT_LT(stopped.seconds - signalled, 10);
+  EXPECT_FALSE(stopped.Says("eval_loss")) << "the signal came too late for this test";
+  EXPECT_EQ(CheckpointsIn(out), std::vector<int64_t>{4});
+
+  const ProgramEnd again = RunProgram(kPretrain, {.arguments = flags(out)});
+  EXPECT_EQ(again.exit_code, 0) << again.Text();
+  ExpectSameOutcome(ReadRunOutcome(reference), ReadRunOutcome(out));
 }
 
 INSTANTIATE_TEST_SUITE_P(Signals, StopSignalTest,
