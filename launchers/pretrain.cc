@@ -15,6 +15,7 @@
 #include "lathe/launchers/main_guard.h"
 #include "lathe/launchers/run_config.pb.h"
 #include "lathe/launchers/run_pretrain.h"
+#include "lathe/launchers/task_builders.h"
 #include "lathe/trainer/stop_request.h"
 
 namespace {
@@ -56,8 +57,10 @@ absl::StatusOr<int> Run(int argc, char** argv) {
   if (!flags.print.empty()) {
     return std::fputs(flags.print.c_str(), stdout) < 0 || std::fflush(stdout) != 0;
   }
-  if (config.parallel().nproc_per_node() > 1 && !lathe::IsRank()) {
-    return lathe::LaunchLocalRanks(argc, argv, config.parallel().nproc_per_node());
+  if (const int ranks = config.parallel().nproc_per_node(); ranks > 1 && !lathe::IsRank()) {
+    // Said once, by the launcher, rather than by every rank.
+    ABSL_RETURN_IF_ERROR(lathe::CheckModelAndLayout(config, ranks).status());
+    return lathe::LaunchLocalRanks(argc, argv, ranks);
   }
   ABSL_ASSIGN_OR_RETURN(const lathe::LaunchEnvironment environment,
                         lathe::ReadLaunchEnvironment(std::getenv));

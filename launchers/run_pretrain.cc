@@ -73,12 +73,13 @@ absl::Status WriteResults(const TrainingArguments& arguments, TrainResult result
 absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment& environment) {
   const TrainingArguments& a = config.training();
   ABSL_RETURN_IF_ERROR(CheckTrainingArguments(a));
+  // Cheap before dear: flags and headers, then weights, then the texts.
+  ABSL_ASSIGN_OR_RETURN(const ModelConfig model_config,
+                        CheckModelAndLayout(config, environment.world_size));
   ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<ParallelContext> context,
                         BuildContext(config, environment));
   LogStart(config, *context);
 
-  // Cheap before dear: flags and headers, then weights, then the texts.
-  ABSL_ASSIGN_OR_RETURN(const ModelConfig model_config, BuildModelConfig(config));
   ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
                         BuildTokenizer(config, model_config));
   ABSL_ASSIGN_OR_RETURN(const OutputFolder output,

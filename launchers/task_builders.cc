@@ -22,6 +22,7 @@
 #include "lathe/datasets/tokenize.h"
 #include "lathe/launchers/device.h"
 #include "lathe/models/auto_model.h"
+#include "lathe/models/parallel_layout.h"
 #include "lathe/models/pretrained.h"
 #include "lathe/trainer/progress_bar.h"
 #include "lathe/trainer/stop_request.h"
@@ -97,12 +98,29 @@ std::string ConfigurationText(const RunConfig& config) {
   return schema.ok() ? ToJson(*schema, config) : std::string(schema.status().message());
 }
 
+absl::StatusOr<ModelConfig> CheckModelAndLayout(const RunConfig& config, int world_size) {
+  ABSL_ASSIGN_OR_RETURN(ModelConfig model, BuildModelConfig(config));
+  const ParallelArguments& parallel = config.parallel();
+  ABSL_RETURN_IF_ERROR(
+      CheckLayout(model, {.world_size = world_size,
+                          .tensor_model_parallel_size = parallel.tensor_model_parallel_size(),
+                          .pipeline_model_parallel_size = parallel.pipeline_model_parallel_size(),
+                          .num_micro_batches = config.training().gradient_accumulation_steps(),
+                          .seq_len = config.data().block_size()}));
+  return model;
+}
+
 absl::StatusOr<std::unique_ptr<ParallelContext>> BuildContext(
     const RunConfig& config, const LaunchEnvironment& environment) {
   ABSL_ASSIGN_OR_RETURN(const c10::Device device,
                         ChooseDevice(config.training().use_cpu(), environment));
   if (environment.world_size == 1) return ParallelContext::SingleProcess(device);
-  ABSL_ASSIGN_OR_RETURN(ProcessMesh mesh, ProcessMesh::Create({{"dp", environment.world_size}}));
+  // Megatron's order: neighbours, which talk most, split layers.
+  const int tp = config.parallel().tensor_model_parallel_size();
+  const int pp = config.parallel().pipeline_model_parallel_size();
+  ABSL_ASSIGN_OR_RETURN(
+      ProcessMesh mesh,
+      ProcessMesh::Create({{"tp", tp}, {"dp", environment.world_size / (tp * pp)}, {"pp", pp}}));
   const std::chrono::milliseconds timeout = std::chrono::seconds(config.parallel().ddp_timeout());
   ABSL_ASSIGN_OR_RETURN(RendezvousStore store,
                         OpenTcpStore(environment.master_address, environment.master_port,

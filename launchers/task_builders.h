@@ -21,7 +21,13 @@
 
 namespace lathe {
 
-// This rank's device and its groups of data-parallel ranks, or the single process.
+// What is wrong with the model or with the degrees of parallelism, found before a process is
+// started, a peer called or memory taken. `world_size`: processes in all. Returns the architecture,
+// as BuildModelConfig; errors: its own and CheckLayout's.
+absl::StatusOr<ModelConfig> CheckModelAndLayout(const RunConfig& config, int world_size);
+
+// This rank's device and its groups along the axes tp, dp and pp, or the single process. The
+// degrees must have passed CheckModelAndLayout.
 absl::StatusOr<std::unique_ptr<ParallelContext>> BuildContext(const RunConfig& config,
                                                               const LaunchEnvironment& environment);
 

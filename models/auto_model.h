@@ -14,8 +14,7 @@ namespace lathe {
 
 // The stage that `context` assigns to this rank, parameters not yet filled: call
 // Parameter::Initialize or LoadPretrained. `context` and `runner` must outlive it. Errors:
-// InvalidArgument if the sizes do not divide by the parallel degrees, saying which number to
-// change; Unimplemented for a pipeline.
+// InvalidArgument as CheckLayout (parallel_layout.h) says it; Unimplemented for a pipeline.
 absl::StatusOr<std::unique_ptr<Stage>> BuildModel(const ModelConfig& config,
                                                   const ParallelContext& context,
                                                   at::ScalarType dtype, BlockRunner& runner);

@@ -203,8 +203,11 @@ absl::Status Trainer::Update(int64_t epoch, int64_t update_in_epoch) {
   BoundStage stage(parts_.stage, parts_.loss, parts_.optimizer, batches, /*total_weight=*/sums[0]);
   const double my_loss = ForwardBackward(stage, static_cast<int>(window));
   parts_.optimizer.FinishGradients();
-  // A stop that one rank was asked for is everybody's: all save the same step.
-  const std::vector<double> outcome = Sum(dp, {my_loss, StopRequested() ? 1.0 : 0.0});
+  // Tensor ranks have the same loss: it is counted once. A stop that one rank was asked for is
+  // everybody's: all save the same step.
+  const bool counts = parts_.context.Group({"tp"}).rank() == 0;
+  const std::vector<double> outcome =
+      Sum(parts_.context.World(), {counts ? my_loss : 0.0, StopRequested() ? 1.0 : 0.0});
   const double loss = outcome[0];
   stop_signal_ = outcome[1] > 0;
 

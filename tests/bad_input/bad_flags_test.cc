@@ -66,6 +66,18 @@ TEST_F(BadFlagsTest, FlagsThatDoNotGoTogether) {
          {"--metric_for_best_model", "bleu", "eval_loss"});
 }
 
+// The launcher says it, once, whatever the number of ranks: the model has two heads and one layer.
+TEST_F(BadFlagsTest, DegreesThatDoNotFit) {
+  Expect({"--tensor_model_parallel_size", "2"},
+         {"--tensor_model_parallel_size 2", "processes is 1", "--nproc_per_node"});
+  Expect({"--nproc_per_node", "3", "--tensor_model_parallel_size", "2"},
+         {"--tensor_model_parallel_size 2", "processes is 3", "start a multiple of 2"});
+  Expect({"--nproc_per_node", "4", "--tp", "4"}, {"num_attention_heads, 2", "1, 2"});
+  Expect({"--nproc_per_node", "2", "--pp", "2"},
+         {"--pipeline_model_parallel_size 2", "num_hidden_layers is 1"});
+  Expect({"--nproc_per_node", "2", "--tp", "0"}, {"--tp", "0"});
+}
+
 TEST_F(BadFlagsTest, MissingInputs) {
   const auto run = [&](std::vector<std::string> flags) {
     flags.insert(flags.begin(), {"--output_dir", out_});

@@ -1,5 +1,5 @@
-// --nproc_per_node N is one process with N times the batch: through the real launcher, with ranks
-// as processes.
+// --nproc_per_node N is one process with N times the batch, or, with tensor parallelism, the same
+// one: through the real launcher, with ranks as processes.
 #include <cmath>
 #include <cstdio>
 #include <string>
@@ -52,38 +52,59 @@ double WorstRelative(const std::vector<double>& a, const std::vector<double>& b)
   return worst;
 }
 
-TEST(LaunchedRanksTest, EqualOneProcessWithTheWholeBatch) {
-  const PretrainRun one =
-      Train("one", {"--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "2"});
-  ASSERT_EQ(one.exit_code, 0) << one.output;
-  const auto start = ReadWeights("tests/goldens/parity/models/qwen2/model.safetensors");
-  const auto weights = ReadWeights(one.folder + "/model.safetensors");
-  for (const char* ranks : {"2", "4"}) {
-    const bool two = ranks[0] == '2';
-    const PretrainRun many = Train(std::string("ranks") + ranks,
-                                   {"--nproc_per_node", ranks, "--per_device_train_batch_size", "4",
-                                    "--gradient_accumulation_steps", two ? "2" : "1"});
+class LaunchedRanksTest : public testing::Test {
+ protected:
+  // One process with the whole batch.
+  LaunchedRanksTest()
+      : one_(Train("one",
+                   {"--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "2"})) {
+    EXPECT_EQ(one_.exit_code, 0) << one_.output;
+  }
+
+  void ExpectEqual(const std::string& name, const std::vector<std::string>& flags) {
+    const PretrainRun many = Train(name, flags);
     ASSERT_EQ(many.exit_code, 0) << many.output;
     // The bar is 1e-5; sums in another order give 1e-7 a step.
-    const double losses = WorstRelative(History(many, "loss"), History(one, "loss"));
-    const double norms = WorstRelative(History(many, "grad_norm"), History(one, "grad_norm"));
-    const double eval = WorstRelative(History(many, "eval_loss"), History(one, "eval_loss"));
-    EXPECT_LT(losses, 2e-6);
-    EXPECT_LT(norms, 2e-5);
-    EXPECT_LT(eval, 2e-6);
-    EXPECT_EQ(History(many, "epoch"), History(one, "epoch"));
-    EXPECT_EQ(History(many, "learning_rate"), History(one, "learning_rate"));
-    EXPECT_EQ(History(many, "total_flos"), History(one, "total_flos"));
+    const double losses = WorstRelative(History(many, "loss"), History(one_, "loss"));
+    const double norms = WorstRelative(History(many, "grad_norm"), History(one_, "grad_norm"));
+    const double eval = WorstRelative(History(many, "eval_loss"), History(one_, "eval_loss"));
+    EXPECT_LT(losses, 2e-6) << name;
+    EXPECT_LT(norms, 2e-5) << name;
+    EXPECT_LT(eval, 2e-6) << name;
+    EXPECT_EQ(History(many, "epoch"), History(one_, "epoch")) << name;
+    EXPECT_EQ(History(many, "learning_rate"), History(one_, "learning_rate")) << name;
+    EXPECT_EQ(History(many, "total_flos"), History(one_, "total_flos")) << name;
+    const auto start = ReadWeights("tests/goldens/parity/models/qwen2/model.safetensors");
+    const auto weights = ReadWeights(one_.folder + "/model.safetensors");
+    const auto mine = ReadWeights(many.folder + "/model.safetensors");
+    EXPECT_EQ(mine.size(), weights.size()) << name;
     double worst = 0;
-    for (const auto& [name, tensor] : ReadWeights(many.folder + "/model.safetensors")) {
-      const double moved = weights.at(name).sub(start.at(name)).norm().item().toDouble();
-      const double apart = weights.at(name).sub(tensor).norm().item().toDouble();
+    for (const auto& [weight, tensor] : mine) {
+      const double moved = weights.at(weight).sub(start.at(weight)).norm().item().toDouble();
+      const double apart = weights.at(weight).sub(tensor).norm().item().toDouble();
       worst = std::max(worst, apart / moved);
     }
-    EXPECT_LT(worst, 1e-3);
-    std::printf("%s ranks: losses %.2g, norms %.2g, eval %.2g, weights %.2g\n", ranks, losses,
+    EXPECT_LT(worst, 1e-3) << name;
+    std::printf("%s: losses %.2g, norms %.2g, eval %.2g, weights %.2g\n", name.c_str(), losses,
                 norms, eval, worst);
   }
+
+  const PretrainRun one_;
+};
+
+TEST_F(LaunchedRanksTest, DataParallel) {
+  ExpectEqual("dp2", {"--nproc_per_node", "2", "--per_device_train_batch_size", "4",
+                      "--gradient_accumulation_steps", "2"});
+  ExpectEqual("dp4", {"--nproc_per_node", "4", "--per_device_train_batch_size", "4",
+                      "--gradient_accumulation_steps", "1"});
+}
+
+TEST_F(LaunchedRanksTest, TensorParallel) {
+  ExpectEqual("tp2", {"--nproc_per_node", "2", "--tensor_model_parallel_size", "2",
+                      "--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "2"});
+  ExpectEqual("tp2_dp2",
+              {"--nproc_per_node", "4", "--tensor_model_parallel_size", "2",
+               "--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "1"});
 }
 
 }  // namespace
