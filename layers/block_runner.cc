@@ -9,6 +9,7 @@ TensorList PlainRunner::Run(int, const std::vector<Parameter*>&, const TensorLis
 
 TensorList RecomputeRunner::Run(int block, const std::vector<Parameter*>& parameters,
                                 const TensorList& inputs, const BlockFunction& fn) {
+  if (block >= num_blocks_) return inner_.Run(block, parameters, inputs, fn);
   TensorList outputs = NoGrad([&] { return inner_.Run(block, parameters, inputs, fn); });
   // A trainable parameter must make the outputs require grad even if no input does; one is enough.
   TensorList recorded = inputs;

@@ -12,6 +12,7 @@
 #define LATHE_LAYERS_BLOCK_RUNNER_H_
 
 #include <functional>
+#include <limits>
 #include <vector>
 
 #include "lathe/layers/autograd.h"
@@ -39,16 +40,20 @@ class PlainRunner : public BlockRunner {
 };
 
 // Keeps only the inputs and runs the block again in backward. Bit-equal to PlainRunner, since the
-// same code runs on the same inputs and random streams are keyed. Works with every parameter
-// frozen.
+// same code runs on the same inputs and random streams are keyed. A block whose inputs need no
+// gradient is run again as long as one of its parameters is trainable (an adapter's, where every
+// base weight is frozen).
 class RecomputeRunner : public BlockRunner {
  public:
-  explicit RecomputeRunner(BlockRunner& inner) : inner_(inner) {}
+  // Blocks from `num_blocks` on are left to `inner` as they are.
+  explicit RecomputeRunner(BlockRunner& inner, int num_blocks = std::numeric_limits<int>::max())
+      : inner_(inner), num_blocks_(num_blocks) {}
   TensorList Run(int block, const std::vector<Parameter*>& parameters, const TensorList& inputs,
                  const BlockFunction& fn) override;
 
  private:
   BlockRunner& inner_;
+  const int num_blocks_;
 };
 
 }  // namespace lathe

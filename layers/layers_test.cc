@@ -16,7 +16,6 @@
 #include "ATen/ops/tensor.h"
 #include "gtest/gtest.h"
 #include "lathe/layers/autograd.h"
-#include "lathe/layers/block_runner.h"
 #include "lathe/layers/embedding.h"
 #include "lathe/layers/gradient_sink.h"
 #include "lathe/layers/linear.h"
@@ -136,50 +135,6 @@ TEST(EmbeddingTest, EqualsThePlainFormulaAndMasksForeignRows) {
   EXPECT_LT(RelativeError(table->main_grad[0], dy[0][0].add(dy[1][0])), kTolerance);
   EXPECT_LT(RelativeError(table->main_grad[5], dy[0][2]), kTolerance);
   EXPECT_EQ(table->main_grad[2].abs().sum().item().toDouble(), 0);
-}
-
-TEST(RecomputeTest, BitEqualToPlainAlsoWithFrozenWeights) {
-  for (bool frozen : {false, true}) {
-    at::Tensor grads[2], x_grads[2];
-    for (bool recompute : {false, true}) {
-      MainGradSink sink;
-      auto a = MakeParameter("a", {8, 8}, &sink), b = MakeParameter("b", {8, 8}, &sink);
-      a->set_trainable(!frozen);
-      b->set_trainable(!frozen);
-      PlainRunner plain;
-      RecomputeRunner recomputing(plain);
-      BlockRunner& runner = recompute ? static_cast<BlockRunner&>(recomputing) : plain;
-      int runs = 0;
-      at::Tensor x = Values({5, 8}, "x").set_requires_grad(frozen);
-      at::Tensor h = x;
-      for (Parameter* w : {a.get(), b.get()}) {
-        h = runner.Run(0, {w}, {h}, [w, &runs](const TensorList& in) {
-          ++runs;
-          return TensorList{Linear(in[0], *w, nullptr).tanh()};
-        })[0];
-      }
-      EXPECT_EQ(runs, 2);
-      RunBackward({h}, {Values({5, 8}, "dy")});
-      EXPECT_EQ(runs, recompute ? 4 : 2);
-      grads[recompute] = a->main_grad;
-      x_grads[recompute] = x.grad();
-    }
-    if (frozen) {
-      EXPECT_EQ(RelativeError(x_grads[1], x_grads[0]), 0);
-    } else {
-      EXPECT_EQ(RelativeError(grads[1], grads[0]), 0);
-    }
-  }
-}
-
-TEST(RecomputeTest, NothingIsRecordedWithoutGradMode) {
-  PlainRunner plain;
-  RecomputeRunner recompute(plain);
-  at::NoGradGuard no_grad;
-  const at::Tensor x = Values({2, 3}, "x");
-  const TensorList y =
-      recompute.Run(0, {}, {x}, [](const TensorList& in) { return TensorList{in[0].mul(2)}; });
-  EXPECT_FALSE(y[0].requires_grad());
 }
 
 TEST(ParameterTest, InitialisationDoesNotDependOnTheLayout) {

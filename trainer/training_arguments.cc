@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string_view>
 
 #include "absl/status/status_macros.h"
@@ -62,6 +63,32 @@ absl::Status CheckBestModel(const TrainingArguments& arguments) {
   return absl::OkStatus();
 }
 
+absl::Status CheckRecomputation(const TrainingArguments& arguments) {
+  const std::string& granularity = arguments.recompute_granularity();
+  const bool full = granularity == "full" || arguments.gradient_checkpointing();
+  if (granularity == "selective" && arguments.gradient_checkpointing()) {
+    return Wrong("--gradient_checkpointing is --recompute_granularity full; got selective: choose");
+  }
+  if (arguments.recompute_modules_size() > 0 && granularity != "selective") {
+    return Wrong("--recompute_modules needs --recompute_granularity selective");
+  }
+  const bool block = arguments.recompute_method() == "block";
+  if (block && !full) {
+    return Wrong("--recompute_method block needs --recompute_granularity full");
+  }
+  if (block && !arguments.has_recompute_num_layers()) {
+    return Wrong("--recompute_method block needs --recompute_num_layers");
+  }
+  if (!block && arguments.has_recompute_num_layers() &&
+      (!full || arguments.recompute_num_layers() != 1)) {
+    return Wrong(
+        "--recompute_num_layers ", arguments.recompute_num_layers(),
+        " needs --recompute_granularity full and --recompute_method block; uniform computes "
+        "every layer again by itself");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckTrainingArguments(const TrainingArguments& arguments) {
@@ -84,6 +111,7 @@ absl::Status CheckTrainingArguments(const TrainingArguments& arguments) {
                                            .learning_rate = arguments.learning_rate(),
                                            .kwargs = arguments.lr_scheduler_kwargs()})
                            .status());
+  ABSL_RETURN_IF_ERROR(CheckRecomputation(arguments));
   if (arguments.has_early_stopping_patience() && arguments.eval_strategy() == "no") {
     return Wrong("--early_stopping_patience needs an --eval_strategy other than no");
   }
@@ -121,6 +149,18 @@ std::string MetricForBestModel(const TrainingArguments& arguments) {
 bool GreaterIsBetter(const TrainingArguments& arguments) {
   if (arguments.has_greater_is_better()) return arguments.greater_is_better();
   return !absl::EndsWith(MetricForBestModel(arguments), "loss");
+}
+
+Recomputation WhatIsRecomputed(const TrainingArguments& arguments) {
+  Recomputation result;
+  if (arguments.recompute_granularity() == "full" || arguments.gradient_checkpointing()) {
+    result.num_layers = arguments.recompute_method() == "block" ? arguments.recompute_num_layers()
+                                                                : std::numeric_limits<int>::max();
+  }
+  for (const std::string& module : arguments.recompute_modules()) {
+    result.mlp = result.mlp || module == "mlp";
+  }
+  return result;
 }
 
 std::vector<std::string> ReportTargets(const TrainingArguments& arguments) {

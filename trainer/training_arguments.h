@@ -21,8 +21,8 @@ namespace lathe {
 
 // Refuses combinations that cannot work: strategies without steps, a best model without evaluations
 // to tell which, or with checkpoints at other steps than evaluations, or by a metric that is not
-// measured, early stopping without evaluation, a schedule's kwargs. Errors: InvalidArgument, naming
-// the flags.
+// measured, early stopping without evaluation, a schedule's kwargs, recompute flags that do not go
+// together. Errors: InvalidArgument, naming the flags.
 absl::Status CheckTrainingArguments(const TrainingArguments& arguments);
 
 // A count of steps that may be given as a share of the run: `value` itself from 1 on, below 1
@@ -40,6 +40,13 @@ bool TracksBestModel(const TrainingArguments& arguments);
 // The metric that decides, with its "eval_" ("eval_loss"), and whether more of it is better.
 std::string MetricForBestModel(const TrainingArguments& arguments);
 bool GreaterIsBetter(const TrainingArguments& arguments);
+
+// What --gradient_checkpointing and the --recompute_ flags have computed again in backward.
+struct Recomputation {
+  int num_layers = 0;  // from the first on, each from its input; INT_MAX: all
+  bool mlp = false;    // of every layer, from its input
+};
+Recomputation WhatIsRecomputed(const TrainingArguments& arguments);
 
 // --report_to without doubles, "none" and "all": some of tensorboard, swanlab, wandb.
 std::vector<std::string> ReportTargets(const TrainingArguments& arguments);

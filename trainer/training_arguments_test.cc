@@ -1,5 +1,6 @@
 #include "lathe/trainer/training_arguments.h"
 
+#include <limits>
 #include <string>
 
 #include "gmock/gmock.h"
@@ -68,6 +69,45 @@ TEST(CheckTrainingArgumentsTest, WhatCannotIsRefused) {
   EXPECT_EQ(Check("output_dir: ''"), "--output_dir is empty");
   EXPECT_EQ(Check("num_train_epochs: 0"),
             "--num_train_epochs 0 leaves nothing to train; for that: --no_do_train");
+}
+
+TEST(CheckTrainingArgumentsTest, RecomputeFlagsThatDoNotGoTogether) {
+  EXPECT_EQ(Check("recompute_granularity: 'full' gradient_checkpointing: true"), "");
+  EXPECT_EQ(Check("recompute_granularity: 'selective' recompute_modules: 'mlp'"), "");
+  EXPECT_EQ(Check("recompute_granularity: 'full' recompute_method: 'block' "
+                  "recompute_num_layers: 3"),
+            "");
+  EXPECT_EQ(Check("recompute_granularity: 'selective' gradient_checkpointing: true"),
+            "--gradient_checkpointing is --recompute_granularity full; got selective: choose");
+  EXPECT_EQ(Check("recompute_granularity: 'full' recompute_modules: 'mlp'"),
+            "--recompute_modules needs --recompute_granularity selective");
+  // A saved configuration has the defaults.
+  EXPECT_EQ(Check("recompute_method: 'uniform'"), "");
+  EXPECT_EQ(Check("recompute_method: 'block' recompute_num_layers: 2"),
+            "--recompute_method block needs --recompute_granularity full");
+  EXPECT_EQ(Check("recompute_granularity: 'full' recompute_method: 'uniform' "
+                  "recompute_num_layers: 1"),
+            "");
+  EXPECT_EQ(Check("gradient_checkpointing: true recompute_num_layers: 2"),
+            "--recompute_num_layers 2 needs --recompute_granularity full and --recompute_method "
+            "block; uniform computes every layer again by itself");
+  EXPECT_EQ(Check("gradient_checkpointing: true recompute_method: 'block'"),
+            "--recompute_method block needs --recompute_num_layers");
+}
+
+TEST(TrainingArgumentsTest, WhatIsRecomputed) {
+  EXPECT_EQ(WhatIsRecomputed(Arguments("")).num_layers, 0);
+  EXPECT_EQ(WhatIsRecomputed(Arguments("gradient_checkpointing: true")).num_layers,
+            std::numeric_limits<int>::max());
+  const Recomputation block = WhatIsRecomputed(
+      Arguments("recompute_granularity: 'full' recompute_method: 'block' recompute_num_layers: 3"));
+  EXPECT_EQ(block.num_layers, 3);
+  EXPECT_FALSE(block.mlp);
+  EXPECT_FALSE(WhatIsRecomputed(Arguments("recompute_granularity: 'selective'")).mlp);
+  const Recomputation mlp = WhatIsRecomputed(
+      Arguments("recompute_granularity: 'selective' recompute_modules: ['core_attn', 'mlp']"));
+  EXPECT_TRUE(mlp.mlp);
+  EXPECT_EQ(mlp.num_layers, 0);
 }
 
 TEST(NumStepsTest, SharesRoundUp) {

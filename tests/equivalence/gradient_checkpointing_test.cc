@@ -1,6 +1,8 @@
-// --gradient_checkpointing computes the same numbers again: the training is equal to the bit.
+// --gradient_checkpointing and the --recompute_ flags compute the same numbers again: the training
+// is equal to the bit.
 #include <cmath>
 #include <string>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "lathe/comm/gloo/thread_ranks.h"
@@ -25,7 +27,10 @@ TEST(GradientCheckpointingTest, IsEqualToTheBit) {
     for (const char* model : {"qwen2", "llama"}) {
       SmallTraining training{.model = model, .dtype = dtype, .batch_size = 4, .accumulation = 2};
       const Outcome plain = TrainSmall(*context, training);
+      training.recompute_mlp = true;
+      ExpectIdentical(TrainSmall(*context, training), plain);
       training.recompute = true;
+      training.recompute_mlp = false;
       ExpectIdentical(TrainSmall(*context, training), plain);
     }
   }
@@ -41,7 +46,7 @@ TEST(GradientCheckpointingTest, IsEqualToTheBitOnRanks) {
   });
 }
 
-TEST(GradientCheckpointingTest, IsEqualToTheBitByItsFlag) {
+TEST(GradientCheckpointingTest, IsEqualToTheBitByItsFlags) {
   std::vector<std::string> flags = GoldenFlags("qwen2");
   for (const char* flag : {"--block_size", "32", "--max_steps", "5", "--learning_rate", "3e-3",
                            "--gradient_accumulation_steps", "2", "--per_device_train_batch_size",
@@ -50,14 +55,21 @@ TEST(GradientCheckpointingTest, IsEqualToTheBitByItsFlag) {
   }
   const PretrainRun plain = RunPretrain("plain", flags);
   ASSERT_EQ(plain.exit_code, 0) << plain.output;
-  flags.push_back("--gradient_checkpointing");
-  const PretrainRun recomputed = RunPretrain("recomputed", flags);
-  ASSERT_EQ(recomputed.exit_code, 0) << recomputed.output;
-  EXPECT_EQ(History(recomputed, "loss"), History(plain, "loss"));
-  EXPECT_EQ(History(recomputed, "grad_norm"), History(plain, "grad_norm"));
   const auto weights = ReadWeights(plain.folder + "/model.safetensors");
-  for (const auto& [name, tensor] : ReadWeights(recomputed.folder + "/model.safetensors")) {
-    EXPECT_TRUE(tensor.equal(weights.at(name))) << name;
+  for (const std::vector<std::string>& more :
+       {std::vector<std::string>{"--gradient_checkpointing"},
+        {"--recompute_granularity", "full", "--recompute_method", "block", "--recompute_num_layers",
+         "1"},
+        {"--recompute_granularity", "selective", "--recompute_modules", "core_attn,mlp"}}) {
+    std::vector<std::string> all = flags;
+    all.insert(all.end(), more.begin(), more.end());
+    const PretrainRun recomputed = RunPretrain("recomputed", all);
+    ASSERT_EQ(recomputed.exit_code, 0) << recomputed.output;
+    EXPECT_EQ(History(recomputed, "loss"), History(plain, "loss"));
+    EXPECT_EQ(History(recomputed, "grad_norm"), History(plain, "grad_norm"));
+    for (const auto& [name, tensor] : ReadWeights(recomputed.folder + "/model.safetensors")) {
+      EXPECT_TRUE(tensor.equal(weights.at(name))) << name;
+    }
   }
 }
 
