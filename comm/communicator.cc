@@ -1,6 +1,7 @@
 #include "lathe/comm/communicator.h"
 
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <deque>
@@ -49,6 +50,18 @@ at::Tensor ReduceStacked(const at::Tensor& stacked, ReduceOp op) {
   for (int64_t i = 1; i < stacked.size(0); ++i) sum.add_(stacked[i]);
   return sum.to(stacked.scalar_type());
 }
+
+// Adds the time until the end of its scope.
+class AddTime {
+ public:
+  explicit AddTime(std::atomic<int64_t>& nanoseconds) : nanoseconds_(nanoseconds) {}
+  ~AddTime() { nanoseconds_ += std::chrono::nanoseconds(Clock::now() - start_).count(); }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  std::atomic<int64_t>& nanoseconds_;
+  const Clock::time_point start_ = Clock::now();
+};
 
 }  // namespace
 
@@ -130,6 +143,7 @@ Communicator::Communicator(std::string name, std::vector<int> ranks, int rank,
 Communicator::~Communicator() = default;
 
 void Communicator::Guarded(const char* op, const std::function<void()>& body) const {
+  const AddTime add_time(nanoseconds_);
   try {
     at::NoGradGuard no_grad;
     body();
@@ -180,26 +194,67 @@ void Communicator::AllReduce(at::Tensor tensor, ReduceOp op) const {
   Run("all-reduce", [&] { AllReduceNow(tensor, op); });
 }
 
-PendingCollective Communicator::AllReduceAsync(at::Tensor tensor, ReduceOp op) const {
-  if (size() == 1) return PendingCollective();
+PendingCollective Communicator::Post(const char* op, std::function<void()> body) const {
   if (!worker_) worker_ = std::make_unique<Worker>();
-  return worker_->Post([this, tensor, op, state = at::ThreadLocalState()]() mutable {
+  return worker_->Post([this, op, body = std::move(body), state = at::ThreadLocalState()] {
     at::ThreadLocalStateGuard guard(state);
-    Guarded("all-reduce", [&] { AllReduceNow(tensor, op); });
+    Guarded(op, body);
   });
 }
 
-at::Tensor Communicator::AllGather(const at::Tensor& in) const {
+PendingCollective Communicator::AllReduceAsync(at::Tensor tensor, ReduceOp op) const {
+  if (size() == 1) return PendingCollective();
+  return Post("all-reduce", [this, tensor, op]() mutable { AllReduceNow(tensor, op); });
+}
+
+void Communicator::AllReduceInBlocks(at::Tensor tensor, int block) const {
+  TORCH_CHECK(block >= 1 && size() % block == 0, "blocks of ", block, " ranks do not divide ",
+              size());
+  if (block == size()) return AllReduce(std::move(tensor));
+  if (block == 1) return;
+  Run("all-reduce in blocks", [&] {
+    TORCH_CHECK(tensor.is_contiguous(), "all-reduce needs a contiguous tensor");
+    const int first = rank_ / block * block;
+    const at::Tensor stacked = at::empty({block, tensor.numel()}, tensor.options());
+    std::vector<Transfer> sends, receives;
+    for (int i = 0; i < block; ++i) {
+      if (first + i == rank_) {
+        stacked[i].copy_(tensor.view({-1}));
+        continue;
+      }
+      sends.push_back({tensor, first + i});
+      receives.push_back({stacked[i], first + i});
+    }
+    backend_->Exchange(sends, receives);
+    bytes_sent_ += tensor.nbytes() * (block - 1);
+    tensor.view({-1}).copy_(ReduceStacked(stacked, ReduceOp::kSum));
+  });
+}
+
+at::Tensor Communicator::AllGatherNow(const at::Tensor& in) const {
+  TORCH_CHECK(in.is_contiguous(), "all-gather needs a contiguous tensor");
   std::vector<int64_t> shape = in.sizes().vec();
   shape.insert(shape.begin(), size());
-  if (size() == 1) return in.view(shape);
   at::Tensor out = at::empty(shape, in.options());
-  Run("all-gather", [&] {
-    TORCH_CHECK(in.is_contiguous(), "all-gather needs a contiguous tensor");
-    backend_->AllGather(in, out);
-    bytes_sent_ += in.nbytes() * (size() - 1);
-  });
+  backend_->AllGather(in, out);
+  bytes_sent_ += in.nbytes() * (size() - 1);
   return out;
+}
+
+at::Tensor Communicator::AllGather(const at::Tensor& in) const {
+  if (size() == 1) return in.unsqueeze(0);
+  at::Tensor out;
+  Run("all-gather", [&] { out = AllGatherNow(in); });
+  return out;
+}
+
+PendingTensor Communicator::AllGatherAsync(const at::Tensor& in) const {
+  auto out = std::make_shared<at::Tensor>();
+  if (size() == 1) {
+    *out = in.unsqueeze(0);
+    return PendingTensor(std::move(out), {});
+  }
+  return PendingTensor(out, Post("all-gather", [this, in, out] { *out = AllGatherNow(in); }));
 }
 
 at::Tensor Communicator::ReduceScatter(const at::Tensor& in, ReduceOp op) const {
@@ -207,6 +262,16 @@ at::Tensor Communicator::ReduceScatter(const at::Tensor& in, ReduceOp op) const 
   at::Tensor out;
   Run("reduce-scatter", [&] { out = ReduceScatterNow(in, op); });
   return out;
+}
+
+PendingTensor Communicator::ReduceScatterAsync(const at::Tensor& in, ReduceOp op) const {
+  auto out = std::make_shared<at::Tensor>();
+  if (size() == 1) {
+    *out = in;
+    return PendingTensor(std::move(out), {});
+  }
+  return PendingTensor(
+      out, Post("reduce-scatter", [this, in, op, out] { *out = ReduceScatterNow(in, op); }));
 }
 
 at::Tensor Communicator::AllToAll(const at::Tensor& in) const {

@@ -25,6 +25,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ATen/core/Tensor.h"
@@ -61,6 +62,24 @@ class PendingCollective {
   std::shared_future<void> done_;
 };
 
+// A tensor that an asynchronous collective makes.
+class PendingTensor {
+ public:
+  PendingTensor() = default;
+  // `tensor` is filled in by the time that `done` is.
+  PendingTensor(std::shared_ptr<at::Tensor> tensor, PendingCollective done)
+      : tensor_(std::move(tensor)), done_(std::move(done)) {}
+  // The tensor, when it is complete; throws its CollectiveError.
+  at::Tensor Wait() const {
+    done_.Wait();
+    return *tensor_;
+  }
+
+ private:
+  std::shared_ptr<at::Tensor> tensor_;
+  PendingCollective done_;
+};
+
 enum class ReduceOp { kSum, kMax, kMin };
 
 class Communicator {
@@ -84,12 +103,19 @@ class Communicator {
   void AllReduce(at::Tensor tensor, ReduceOp op = ReduceOp::kSum) const;
   PendingCollective AllReduceAsync(at::Tensor tensor, ReduceOp op = ReduceOp::kSum) const;
 
-  // Returns [size, ...shape of `in`]: entry j is rank j's tensor. All ranks give the same shape and
-  // dtype.
-  at::Tensor AllGather(const at::Tensor& in) const;
+  // tensor ← the sum over this rank's block: `block` consecutive ranks, of which the group's size
+  // is a multiple. All ranks of the group call it. Each rank sends its tensor to the block's
+  // others.
+  void AllReduceInBlocks(at::Tensor tensor, int block) const;
 
-  // `in`: [size * n, ...]. Returns [n, ...]: this rank's slice of the sum.
+  // Returns [size, ...shape of `in`]: entry j is rank j's tensor. All ranks give the same shape and
+  // dtype; contiguous.
+  at::Tensor AllGather(const at::Tensor& in) const;
+  PendingTensor AllGatherAsync(const at::Tensor& in) const;
+
+  // `in`: [size * n, ...], contiguous. Returns [n, ...]: this rank's slice of the sum.
   at::Tensor ReduceScatter(const at::Tensor& in, ReduceOp op = ReduceOp::kSum) const;
+  PendingTensor ReduceScatterAsync(const at::Tensor& in, ReduceOp op = ReduceOp::kSum) const;
 
   // `in`: [size * n, ...], slice j for rank j. Returns the same shape, slice j from rank j.
   at::Tensor AllToAll(const at::Tensor& in) const;
@@ -105,6 +131,9 @@ class Communicator {
 
   // Payload bytes that this rank has sent to others through this communicator.
   uint64_t bytes_sent() const { return bytes_sent_; }
+  // Time spent in this communicator's collectives, waiting for other ranks included, on whichever
+  // thread they ran.
+  double seconds() const { return 1e-9 * static_cast<double>(nanoseconds_); }
 
   // The step that errors report; set by the trainer.
   void set_step(int64_t step) const { step_ = step; }
@@ -114,7 +143,10 @@ class Communicator {
   // Runs `body` (blocking) after pending asynchronous calls; translates exceptions.
   void Run(const char* op, const std::function<void()>& body) const;
   void Guarded(const char* op, const std::function<void()>& body) const;
+  // Runs `body` on the communicator's own thread.
+  PendingCollective Post(const char* op, std::function<void()> body) const;
   void AllReduceNow(at::Tensor& tensor, ReduceOp op) const;
+  at::Tensor AllGatherNow(const at::Tensor& in) const;
   at::Tensor ReduceScatterNow(const at::Tensor& in, ReduceOp op) const;
 
   std::string name_;
@@ -123,6 +155,7 @@ class Communicator {
   std::unique_ptr<Backend> backend_;
   mutable std::unique_ptr<Worker> worker_;  // made by the first asynchronous call
   mutable std::atomic<uint64_t> bytes_sent_{0};
+  mutable std::atomic<int64_t> nanoseconds_{0};
   mutable std::atomic<int64_t> step_{-1};
 };
 

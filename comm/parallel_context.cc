@@ -79,6 +79,15 @@ const Communicator& ParallelContext::World() const {
   return Group(all);
 }
 
+std::vector<ParallelContext::Traffic> ParallelContext::MeasuredTraffic() const {
+  std::vector<Traffic> traffic;
+  for (const auto& [key, group] : groups_) {
+    if (group->bytes_sent() == 0) continue;
+    traffic.push_back({key, group->bytes_sent(), group->seconds()});
+  }
+  return traffic;
+}
+
 void ParallelContext::set_step(int64_t step) const {
   for (const auto& [key, group] : groups_) group->set_step(step);
 }

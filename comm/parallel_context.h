@@ -12,6 +12,7 @@
 #ifndef LATHE_COMM_PARALLEL_CONTEXT_H_
 #define LATHE_COMM_PARALLEL_CONTEXT_H_
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -50,6 +51,15 @@ class ParallelContext {
   // nothing else is left the group is the rank alone.
   const Communicator& Group(const std::vector<std::string>& axes) const;
   const Communicator& World() const;
+
+  // What this rank has sent along each group that has sent anything ("tp", "dp", "tp+dp"), and the
+  // time spent in its collectives.
+  struct Traffic {
+    std::string group;
+    uint64_t bytes = 0;
+    double seconds = 0;
+  };
+  std::vector<Traffic> MeasuredTraffic() const;
 
   // Sets the step that errors name, on every group.
   void set_step(int64_t step) const;

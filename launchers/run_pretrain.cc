@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/status_macros.h"
+#include "absl/strings/str_cat.h"
 #include "lathe/base/logging.h"
 #include "lathe/base/python_json.h"
 #include "lathe/checkpoint/atomic_file.h"
@@ -42,6 +43,14 @@ absl::StatusOr<int> EvaluateOnly(const TrainingArguments& arguments, Trainer& tr
   }
   ABSL_RETURN_IF_ERROR(MakeRankGroup(context.World()).Agree(written));
   return 0;
+}
+
+void AddTraffic(const ParallelContext& context, nlohmann::json* metrics) {
+  for (const ParallelContext::Traffic& traffic : context.MeasuredTraffic()) {
+    const std::string key = absl::StrCat("communication_", traffic.group);
+    (*metrics)[key + "_bytes"] = traffic.bytes;
+    (*metrics)[key + "_seconds"] = traffic.seconds;
+  }
 }
 
 // What the run leaves in its folder when it has come to its end. Collective.
@@ -85,8 +94,7 @@ absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment
   ABSL_ASSIGN_OR_RETURN(const OutputFolder output,
                         ClaimOutputFolder(a, MakeRankGroup(context->World())));
   PlainRunner plain;
-  RecomputeRunner recompute(plain);
-  BlockRunner& runner = a.gradient_checkpointing() ? static_cast<BlockRunner&>(recompute) : plain;
+  RecomputeRunner runner(plain, WhatIsRecomputed(a).num_layers);
   ABSL_ASSIGN_OR_RETURN(const Model model, BuildStage(config, model_config, *context, runner));
   ZeroOptimizer optimizer(model.stage->parameters(), OptimizerOptions(a), *context);
   ABSL_RETURN_IF_ERROR(FillWeights(config, model, optimizer));
@@ -133,6 +141,7 @@ absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment
         << "Stopped by a signal; the run goes on from its checkpoint with the same command";
     return kStoppedExitCode;
   }
+  if (config.parallel().log_communication()) AddTraffic(*context, &result.metrics);
   ABSL_RETURN_IF_ERROR(WriteResults(a, std::move(result), a.do_eval() && eval != nullptr,
                                     model.stage->FlopsPerToken(config.data().block_size()),
                                     peak_flops, trainer, checkpointer));

@@ -26,6 +26,7 @@
 #include "lathe/models/pretrained.h"
 #include "lathe/trainer/progress_bar.h"
 #include "lathe/trainer/stop_request.h"
+#include "lathe/trainer/training_arguments.h"
 
 namespace lathe {
 namespace {
@@ -105,8 +106,15 @@ absl::StatusOr<ModelConfig> CheckModelAndLayout(const RunConfig& config, int wor
       CheckLayout(model, {.world_size = world_size,
                           .tensor_model_parallel_size = parallel.tensor_model_parallel_size(),
                           .pipeline_model_parallel_size = parallel.pipeline_model_parallel_size(),
+                          .sequence_parallel = parallel.sequence_parallel(),
                           .num_micro_batches = config.training().gradient_accumulation_steps(),
                           .seq_len = config.data().block_size()}));
+  if (config.training().recompute_method() == "block" &&
+      parallel.pipeline_model_parallel_size() > 1) {
+    return absl::InvalidArgumentError(
+        "--recompute_method block is not implemented with --pipeline_model_parallel_size above 1; "
+        "use uniform");
+  }
   return model;
 }
 
@@ -165,9 +173,11 @@ absl::StatusOr<Model> BuildStage(const RunConfig& config, const ModelConfig& mod
   model.directory = FolderOf(ModelPath(config));
   model.weights_dtype = dtype == "bfloat16" ? at::kBFloat16 : at::kFloat;
   const at::TensorOptions compute = ComputeOptions(config, model, context);
+  const StageOptions options{.sequence_parallel = config.parallel().sequence_parallel(),
+                             .recompute_mlp = WhatIsRecomputed(config.training()).mlp};
   ABSL_ASSIGN_OR_RETURN(
-      model.stage,
-      BuildModel(model_config, context, c10::typeMetaToScalarType(compute.dtype()), runner));
+      model.stage, BuildModel(model_config, context, c10::typeMetaToScalarType(compute.dtype()),
+                              runner, options));
   return model;
 }
 

@@ -81,6 +81,9 @@ std::vector<std::unique_ptr<Callback>> BuildCallbacks(const RunConfig& config,
         GreaterIsBetter(a)));
   }
   if (context.rank() != 0) return callbacks;
+  if (config.parallel().log_communication()) {
+    callbacks.push_back(std::make_unique<CommunicationCallback>(context));
+  }
   callbacks.push_back(std::make_unique<ConsoleCallback>(
       !a.disable_tqdm(), stage.FlopsPerToken(config.data().block_size()), peak_flops));
   const std::string reports = ReportFolder(a);

@@ -8,22 +8,25 @@
 #include "lathe/layers/precision.h"
 
 namespace lathe {
-namespace {
 
-void SinkGradients(const at::Tensor& x, const at::Tensor& dy, Parameter& weight, Parameter* bias) {
-  if (weight.trainable()) {
-    weight.sink()->Accumulate(weight, [x, dy](at::Tensor& accumulator, bool overwrite) {
-      AccumulateOuterProduct(accumulator, overwrite, dy, x);
-    });
-  }
-  if (bias != nullptr && bias->trainable()) {
-    bias->sink()->Accumulate(*bias, [dy](at::Tensor& accumulator, bool overwrite) {
-      AccumulateValue(accumulator, overwrite, dy.sum(0, false, UpcastType(dy.scalar_type())));
-    });
-  }
+void BeginLinearUse(Parameter& weight, Parameter* bias) {
+  if (weight.trainable()) weight.BeginUse();
+  if (bias != nullptr && bias->trainable()) bias->BeginUse();
 }
 
-}  // namespace
+void SinkWeightGradient(const at::Tensor& x, const at::Tensor& dy, Parameter& weight) {
+  if (!weight.trainable()) return;
+  weight.sink()->Accumulate(weight, [x, dy](at::Tensor& accumulator, bool overwrite) {
+    AccumulateOuterProduct(accumulator, overwrite, dy, x);
+  });
+}
+
+void SinkBiasGradient(const at::Tensor& dy, Parameter* bias) {
+  if (bias == nullptr || !bias->trainable()) return;
+  bias->sink()->Accumulate(*bias, [dy](at::Tensor& accumulator, bool overwrite) {
+    AccumulateValue(accumulator, overwrite, dy.sum(0, false, UpcastType(dy.scalar_type())));
+  });
+}
 
 at::Tensor Linear(const at::Tensor& x, Parameter& weight, Parameter* bias) {
   const at::Tensor w = weight.tensor();
@@ -34,8 +37,7 @@ at::Tensor Linear(const at::Tensor& x, Parameter& weight, Parameter* bias) {
   at::Tensor y = NoGrad(
       [&] { return (b.defined() ? at::addmm(b, rows, w.t()) : at::mm(rows, w.t())).view(shape); });
   if (!RecordsGradient({x, w, b})) return y;
-  if (weight.trainable()) weight.BeginUse();
-  if (bias != nullptr && bias->trainable()) bias->BeginUse();
+  BeginLinearUse(weight, bias);
 
   auto backward = [rows, needs_dx = x.requires_grad(), input_shape = x.sizes().vec(), &weight,
                    bias](const at::Tensor& grad) -> TensorList {
@@ -44,7 +46,8 @@ at::Tensor Linear(const at::Tensor& x, Parameter& weight, Parameter* bias) {
     if (needs_dx) dx = at::mm(dy, weight.tensor()).view(input_shape);
     // Frozen weights need no saved input; `rows` is then only a view of what the graph holds
     // anyway.
-    SinkGradients(rows, dy, weight, bias);
+    SinkWeightGradient(rows, dy, weight);
+    SinkBiasGradient(dy, bias);
     return {dx, at::Tensor(), at::Tensor()};
   };
   return Record("Linear", {x, w, b}, std::move(y), std::move(backward));

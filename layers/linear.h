@@ -13,6 +13,18 @@ namespace lathe {
 // Backward: the weight's and bias's gradients go to their sinks; a frozen parameter costs nothing.
 at::Tensor Linear(const at::Tensor& x, Parameter& weight, Parameter* bias);
 
+// The backward of Linear in parts, for layers whose own node does more than the product
+// (tensor_parallel/). dy [rows, out], x [rows, in].
+
+// Notes a use in a recorded forward, to be followed by one Sink call for each parameter.
+void BeginLinearUse(Parameter& weight, Parameter* bias);
+
+// Hands dyᵀ · x to the weight's sink, unless it is frozen.
+void SinkWeightGradient(const at::Tensor& x, const at::Tensor& dy, Parameter& weight);
+
+// Hands the sum of dy's rows to the bias's sink, unless it is null or frozen.
+void SinkBiasGradient(const at::Tensor& dy, Parameter* bias);
+
 }  // namespace lathe
 
 #endif  // LATHE_LAYERS_LINEAR_H_

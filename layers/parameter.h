@@ -46,6 +46,14 @@ struct ShardSpec {
                          int replica = 0);
 };
 
+// Over which ranks a gradient is only a part of a sum.
+struct PartialSum {
+  std::string axis;  // of the mesh
+  int block = 0;     // over the `block` consecutive ranks along it that this one is in; 0: over all
+
+  friend bool operator==(const PartialSum&, const PartialSum&) = default;
+};
+
 struct Initializer {
   enum class Kind { kZeros, kOnes, kNormal };
   Kind kind = Kind::kZeros;
@@ -80,11 +88,11 @@ class Parameter {
   bool trainable() const { return tensor_.requires_grad(); }
   void set_trainable(bool trainable) { tensor_.set_requires_grad(trainable); }
 
-  // The mesh axes over which this rank's gradient is only a part of the sum ("tp" for what is
-  // replicated over tensor ranks that each saw other tokens). The data-parallel axis is not listed:
-  // it is the optimizer's business.
-  const std::vector<std::string>& partial_sum_axes() const { return partial_sum_axes_; }
-  void set_partial_sum_axes(std::vector<std::string> axes) { partial_sum_axes_ = std::move(axes); }
+  // The ranks over which this rank's gradient is only a part of the sum: all along "tp" for what is
+  // replicated over tensor ranks that each saw other tokens, a block of them for a KV head that
+  // several hold. The data-parallel axis is not listed: it is the optimizer's business.
+  const std::vector<PartialSum>& partial_sums() const { return partial_sums_; }
+  void set_partial_sums(std::vector<PartialSum> sums) { partial_sums_ = std::move(sums); }
 
   // Fills the local tensor: each piece from the stream (seed, "init", name), padding with 0.
   void Initialize(uint64_t seed) { InitializeInto(tensor_, seed); }
@@ -116,7 +124,7 @@ class Parameter {
   ShardSpec shard_;
   at::Tensor tensor_;
   Initializer initializer_;
-  std::vector<std::string> partial_sum_axes_;
+  std::vector<PartialSum> partial_sums_;
   GradientSink* sink_ = nullptr;
   bool grad_written_ = false;
   int pending_uses_ = 0;

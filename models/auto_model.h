@@ -17,7 +17,8 @@ namespace lathe {
 // InvalidArgument as CheckLayout (parallel_layout.h) says it; Unimplemented for a pipeline.
 absl::StatusOr<std::unique_ptr<Stage>> BuildModel(const ModelConfig& config,
                                                   const ParallelContext& context,
-                                                  at::ScalarType dtype, BlockRunner& runner);
+                                                  at::ScalarType dtype, BlockRunner& runner,
+                                                  const StageOptions& options = {});
 
 }  // namespace lathe
 

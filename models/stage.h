@@ -28,6 +28,7 @@ struct MicroBatch {
 };
 
 // The head as loss functions see it: tensor_parallel/vocab_parallel_head.h says what each does.
+// hidden is what the last stage returns, targets and weights are [batch, seq].
 class OutputHead {
  public:
   virtual ~OutputHead() = default;
@@ -45,10 +46,19 @@ class LossFunction {
   virtual double Weight(const MicroBatch& batch) const = 0;
 
   // Σ loss / total_weight over this micro batch, a scalar, where total_weight is the sum of Weight
-  // over all micro batches and ranks of the update: so N micro batches equal one. hidden: [batch,
-  // seq, hidden_size].
+  // over all micro batches and ranks of the update: so N micro batches equal one. hidden: what the
+  // last stage returns, for `head` alone to look into.
   virtual at::Tensor Compute(const at::Tensor& hidden, OutputHead& head, const MicroBatch& batch,
                              double total_weight) const = 0;
+};
+
+// How a stage is run, beyond its architecture.
+struct StageOptions {
+  // Norms, the residual stream and what travels between stages are split along the sequence over
+  // the tensor ranks: [batch, seq / tp, hidden_size].
+  bool sequence_parallel = false;
+  // Each MLP is computed again in backward from its input.
+  bool recompute_mlp = false;
 };
 
 class Stage {
@@ -56,8 +66,8 @@ class Stage {
   virtual ~Stage() = default;
 
   // activations: empty on the first stage, what the previous stage returned on the others. Returns
-  // this stage's activations, each [batch, seq, hidden_size]; on the last stage the normalised
-  // hidden states.
+  // this stage's activations, each [batch, seq, hidden_size] (under sequence parallelism [batch,
+  // seq / tp, hidden_size]); on the last stage the normalised hidden states.
   virtual TensorList Forward(const MicroBatch& batch, const TensorList& activations) = 0;
 
   // The head, on the last stage; null elsewhere.

@@ -16,6 +16,7 @@
 
 #include "ATen/core/Tensor.h"
 #include "lathe/comm/communicator.h"
+#include "lathe/layers/autograd.h"
 #include "lathe/layers/parameter.h"
 
 namespace lathe {
@@ -26,23 +27,42 @@ struct LinearOptions {
   int64_t out = 0;
   bool bias = false;
   Initializer init;  // of the weight; a bias starts at 0
+  // What lies outside of the region, a column layer's input and a row layer's output, is split over
+  // the tensor ranks along the sequence (dim 1 of [batch, seq, features]).
+  bool sequence_parallel = false;
+  // Column layers: into how many slices the output features fall, where that is less than one per
+  // rank (KV heads); size / num_slices consecutive ranks then hold the same slice. 0: one per rank.
+  int num_slices = 0;
 };
 
 class ColumnParallelLinear {
  public:
-  // `tp` must outlive the layer; `tensor_options`: dtype and device. options.out must divide by
-  // tp.size() (TORCH_CHECK; configurations are validated where they are read).
+  // `tp` must outlive the layer; `tensor_options`: dtype and device. options.out must divide by the
+  // number of slices, and tp.size() too (TORCH_CHECK; configurations are validated where they are
+  // read).
   ColumnParallelLinear(const LinearOptions& options, const Communicator& tp,
                        at::TensorOptions tensor_options);
 
-  // x: [..., in], the same on all ranks. Returns [..., out / size].
-  at::Tensor Forward(const at::Tensor& x);
+  // x: [..., in], the same on all ranks; under sequence parallelism [batch, seq / size, in].
+  // Returns
+  // [..., out / size] (out / num_slices): this rank's output features, of the whole sequence.
+  //
+  // Backward starts the sum of the input's gradient over the ranks, computes the weights' gradients
+  // while it is on its way, and keeps of a split sequence this rank's part only, which it gathers
+  // again.
+  at::Tensor Forward(const at::Tensor& x) { return ForwardTogether({this}, x)[0]; }
+
+  // The outputs of several layers with one input (q, k and v; gate and up): one collective, where
+  // each alone would have its own. The layers have the same `in`, group and sequence_parallel.
+  static TensorList ForwardTogether(const std::vector<ColumnParallelLinear*>& layers,
+                                    const at::Tensor& x);
 
   Parameter& weight() { return *weight_; }  // [out / size, in]
   std::vector<Parameter*> parameters();
 
  private:
   const Communicator& tp_;
+  const bool sequence_parallel_;
   std::unique_ptr<Parameter> weight_;
   std::unique_ptr<Parameter> bias_;
 };

@@ -61,4 +61,35 @@ at::Tensor GatherFromRegion(const at::Tensor& x, const Communicator& group) {
                 [&group](const at::Tensor& dy) -> TensorList { return {MySlice(dy, group)}; });
 }
 
+at::Tensor SplitSequence(const at::Tensor& x, int size) {
+  const int64_t seq = x.size(1);
+  TORCH_CHECK(seq % size == 0, "a sequence of ", seq, " does not divide by ", size, " ranks");
+  std::vector<int64_t> shape = x.sizes().vec();
+  shape[0] *= size;
+  shape[1] /= size;
+  return x.unflatten(1, {size, seq / size}).movedim(1, 0).reshape(shape).contiguous();
+}
+
+at::Tensor JoinSequence(const at::Tensor& parts) { return parts.movedim(0, 1).flatten(1, 2); }
+
+at::Tensor GatherFromSequenceRegion(const at::Tensor& x, const Communicator& group) {
+  if (group.size() == 1) return x;
+  at::Tensor y = NoGrad([&] { return JoinSequence(group.AllGather(x.contiguous())); });
+  if (!RecordsGradient({x})) return y;
+  return Record("GatherFromSequenceRegion", {x}, std::move(y),
+                [&group](const at::Tensor& dy) -> TensorList {
+                  return {group.ReduceScatter(SplitSequence(dy, group.size()))};
+                });
+}
+
+at::Tensor ReduceScatterToSequenceRegion(const at::Tensor& x, const Communicator& group) {
+  if (group.size() == 1) return x;
+  at::Tensor y = NoGrad([&] { return group.ReduceScatter(SplitSequence(x, group.size())); });
+  if (!RecordsGradient({x})) return y;
+  return Record("ReduceScatterToSequenceRegion", {x}, std::move(y),
+                [&group](const at::Tensor& dy) -> TensorList {
+                  return {JoinSequence(group.AllGather(dy.contiguous()))};
+                });
+}
+
 }  // namespace lathe

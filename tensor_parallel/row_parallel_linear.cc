@@ -1,38 +1,19 @@
 #include "lathe/tensor_parallel/row_parallel_linear.h"
 
-#include "ATen/ops/add.h"
+#include <utility>
+
 #include "ATen/ops/empty.h"
+#include "ATen/ops/mm.h"
 #include "c10/util/Exception.h"
 #include "lathe/layers/autograd.h"
-#include "lathe/layers/gradient_sink.h"
 #include "lathe/layers/linear.h"
-#include "lathe/layers/precision.h"
 #include "lathe/tensor_parallel/regions.h"
 
 namespace lathe {
-namespace {
-
-at::Tensor AddBias(const at::Tensor& x, Parameter& bias) {
-  const at::Tensor b = bias.tensor();
-  at::Tensor y = NoGrad([&] { return at::add(x, b); });
-  if (!RecordsGradient({x, b})) return y;
-  if (bias.trainable()) bias.BeginUse();
-  return Record("AddBias", {x, b}, std::move(y), [&bias](const at::Tensor& dy) -> TensorList {
-    if (bias.trainable()) {
-      bias.sink()->Accumulate(bias, [dy](at::Tensor& accumulator, bool overwrite) {
-        AccumulateValue(accumulator, overwrite,
-                        dy.reshape({-1, dy.size(-1)}).sum(0, false, UpcastType(dy.scalar_type())));
-      });
-    }
-    return {dy, at::Tensor()};
-  });
-}
-
-}  // namespace
 
 RowParallelLinear::RowParallelLinear(const LinearOptions& options, const Communicator& tp,
                                      at::TensorOptions tensor_options)
-    : tp_(tp) {
+    : tp_(tp), sequence_parallel_(options.sequence_parallel) {
   TORCH_CHECK(options.in % tp.size() == 0, options.name, ": ", options.in,
               " input features do not divide by ", tp.size(), " tensor ranks");
   const int64_t columns = options.in / tp.size();
@@ -45,14 +26,40 @@ RowParallelLinear::RowParallelLinear(const LinearOptions& options, const Communi
         std::make_unique<Parameter>(options.name + ".bias", std::vector<int64_t>{options.out},
                                     ShardSpec::Whole({options.out}, /*replica=*/tp.rank()),
                                     at::empty({options.out}, tensor_options), Initializer::Zeros());
+    if (sequence_parallel_) bias_->set_partial_sums({{.axis = "tp"}});
   }
 }
 
 at::Tensor RowParallelLinear::Forward(const at::Tensor& x) {
-  // Alone, the bias rides along in the product; with peers it may only be added after the sum.
-  if (tp_.size() == 1) return Linear(x, *weight_, bias_.get());
-  const at::Tensor sum = ReduceFromRegion(Linear(x, *weight_, nullptr), tp_);
-  return bias_ ? AddBias(sum, *bias_) : sum;
+  const at::Tensor w = weight_->tensor(), b = bias_ ? bias_->tensor() : at::Tensor();
+  const bool split = sequence_parallel_ && tp_.size() > 1;
+  const at::Tensor rows = NoGrad([&] { return x.detach().reshape({-1, w.size(1)}); });
+  at::Tensor y = NoGrad([&] {
+    std::vector<int64_t> shape = x.sizes().vec();
+    shape.back() = w.size(0);
+    at::Tensor sum = at::mm(rows, w.t()).view(shape);
+    if (split) {
+      sum = tp_.ReduceScatter(SplitSequence(sum, tp_.size()));
+    } else {
+      tp_.AllReduce(sum);
+    }
+    return b.defined() ? sum.add_(b) : sum;  // once, hence after the sum
+  });
+  if (!RecordsGradient({x, w, b})) return y;
+  BeginLinearUse(*weight_, bias_.get());
+
+  auto backward = [this, split, rows = weight_->trainable() ? rows : at::Tensor(),
+                   needs_dx = x.requires_grad(),
+                   shape = x.sizes().vec()](const at::Tensor& grad) -> TensorList {
+    SinkBiasGradient(grad.reshape({-1, grad.size(-1)}), bias_.get());
+    const at::Tensor whole = split ? JoinSequence(tp_.AllGather(grad.contiguous())) : grad;
+    const at::Tensor dy = whole.reshape({-1, grad.size(-1)});
+    at::Tensor dx;
+    if (needs_dx) dx = at::mm(dy, weight_->tensor()).view(shape);
+    SinkWeightGradient(rows, dy, *weight_);
+    return {dx, at::Tensor(), at::Tensor()};
+  };
+  return Record("RowParallelLinear", {x, w, b}, std::move(y), std::move(backward));
 }
 
 std::vector<Parameter*> RowParallelLinear::parameters() {

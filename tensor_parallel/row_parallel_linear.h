@@ -26,7 +26,9 @@ class RowParallelLinear {
   RowParallelLinear(const LinearOptions& options, const Communicator& tp,
                     at::TensorOptions tensor_options);
 
-  // x: [..., in / size], this rank's slice. Returns [..., out] on all ranks.
+  // x: [..., in / size], this rank's slice. Returns [..., out] on all ranks; under sequence
+  // parallelism, of x [batch, seq, in / size], this rank's part of the sequence, [batch, seq /
+  // size, out].
   at::Tensor Forward(const at::Tensor& x);
 
   Parameter& weight() { return *weight_; }  // [out, in / size]
@@ -34,8 +36,10 @@ class RowParallelLinear {
 
  private:
   const Communicator& tp_;
+  const bool sequence_parallel_;
   std::unique_ptr<Parameter> weight_;
-  std::unique_ptr<Parameter> bias_;  // replicated; every rank computes the same gradient
+  // Replicated. Every rank computes the same gradient, or, of a split sequence, its part's.
+  std::unique_ptr<Parameter> bias_;
 };
 
 }  // namespace lathe

@@ -1,7 +1,9 @@
 // Every layer and both forms of the head at degrees 1, 2 and 4, threads as ranks, against the plain
 // formula under LibTorch's own autograd, in fp64: outputs, input gradients, weight gradients, with
 // the default sink and with one that defers every weight gradient.
+#include <algorithm>
 #include <memory>
+#include <optional>
 #include <tuple>
 #include <vector>
 
@@ -72,6 +74,15 @@ class TensorParallelTest : public testing::TestWithParam<std::tuple<int, bool>> 
         p->set_sink(defer ? static_cast<GradientSink*>(&deferring) : &main_sink);
       }
     }
+
+    // As the optimizer does.
+    void SumParts(const std::vector<Parameter*>& parameters) {
+      for (Parameter* p : parameters) {
+        for (const PartialSum& sum : p->partial_sums()) {
+          tp.AllReduceInBlocks(p->main_grad, sum.block == 0 ? tp.size() : sum.block);
+        }
+      }
+    }
   };
 
   void Run(const std::function<void(Rank&)>& body) {
@@ -138,6 +149,112 @@ TEST_P(TensorParallelTest, RegionOperatorsAreConjugate) {
     EXPECT_LT(RelativeError(sum, r.mul(n)), kTolerance);
     RunBackward({sum}, {Values("dr", {4})});
     EXPECT_EQ(RelativeError(r.grad(), Values("dr", {4})), 0);
+  });
+}
+
+TEST_P(TensorParallelTest, SequenceRegionOperatorsAreConjugate) {
+  Run([](Rank& rank) {
+    const int n = rank.tp.size(), part = 8 / n, first = rank.tp.rank() * part;
+    const at::Tensor whole = Values("x", {2, 8, 3}), gradient = Values("dy", {2, 8, 3});
+    const at::Tensor x = whole.narrow(1, first, part).clone().set_requires_grad(true);
+    const at::Tensor y = GatherFromSequenceRegion(x, rank.tp);
+    EXPECT_EQ(RelativeError(y, whole), 0);
+    RunBackward({y}, {gradient});
+    EXPECT_LT(RelativeError(x.grad(), gradient.narrow(1, first, part).mul(n)), kTolerance);
+
+    const at::Tensor z = whole.clone().set_requires_grad(true);
+    const at::Tensor sum = ReduceScatterToSequenceRegion(z, rank.tp);
+    EXPECT_LT(RelativeError(sum, whole.narrow(1, first, part).mul(n)), kTolerance);
+    RunBackward({sum}, {gradient.narrow(1, first, part).clone()});
+    EXPECT_EQ(RelativeError(z.grad(), gradient), 0);
+  });
+}
+
+// A whole MLP on a split sequence: input, output and their gradients are this rank's part.
+TEST_P(TensorParallelTest, SequenceParallelMlp) {
+  Run([](Rank& rank) {
+    const int part = 4 / rank.tp.size(), first = rank.tp.rank() * part;
+    ColumnParallelLinear up({.name = "up",
+                             .in = 6,
+                             .out = 8,
+                             .bias = true,
+                             .init = Initializer::Normal(1),
+                             .sequence_parallel = true},
+                            rank.tp, at::kDouble);
+    RowParallelLinear down({.name = "down",
+                            .in = 8,
+                            .out = 5,
+                            .bias = true,
+                            .init = Initializer::Normal(1),
+                            .sequence_parallel = true},
+                           rank.tp, at::kDouble);
+    std::vector<Parameter*> parameters = up.parameters();
+    for (Parameter* p : down.parameters()) parameters.push_back(p);
+    rank.Prepare(parameters);
+    const at::Tensor rx = Values("x", {2, 4, 6}).set_requires_grad(true);
+    const at::Tensor dy = Values("dy", {2, 4, 5});
+    const at::Tensor x = rx.detach().narrow(1, first, part).clone().set_requires_grad(true);
+    const at::Tensor y = down.Forward(up.Forward(x).tanh());
+    RunBackward({y}, {dy.narrow(1, first, part).clone()});
+    rank.deferring.RunAll();
+    rank.SumParts(parameters);
+
+    std::vector<at::Tensor> w;
+    for (Parameter* p : parameters) {
+      w.push_back(p->name().ends_with("bias")
+                      ? at::zeros(p->full_shape(), at::kDouble).set_requires_grad(true)
+                      : Whole(*p));
+    }
+    const at::Tensor ry = at::linear(at::linear(rx, w[0], w[1]).tanh(), w[2], w[3]);
+    RunBackward({ry}, {dy});
+    EXPECT_LT(RelativeError(y, ry.narrow(1, first, part)), kTolerance);
+    EXPECT_LT(RelativeError(x.grad(), rx.grad().narrow(1, first, part)), kTolerance);
+    for (size_t i = 0; i < w.size(); ++i) ExpectShardOf(*parameters[i], w[i].grad());
+  });
+}
+
+// Three layers with one input, of which the second has at most two slices: over four ranks, each is
+// on two, whose gradients of it add up. One all-reduce in backward.
+TEST_P(TensorParallelTest, ColumnLayersTogetherWithSharedSlices) {
+  Run([](Rank& rank) {
+    const int n = rank.tp.size(), slices = std::min(n, 2), width = 4 / slices;
+    const auto layer = [&](const char* name, int64_t out, int num_slices) {
+      return ColumnParallelLinear({.name = name,
+                                   .in = 6,
+                                   .out = out,
+                                   .bias = true,
+                                   .init = Initializer::Normal(1),
+                                   .num_slices = num_slices},
+                                  rank.tp, at::kDouble);
+    };
+    ColumnParallelLinear q = layer("q", 8, 0), k = layer("k", 4, slices);
+    std::vector<Parameter*> parameters = q.parameters();
+    for (Parameter* p : k.parameters()) parameters.push_back(p);
+    rank.Prepare(parameters);
+    EXPECT_EQ(k.weight().shard().replica, n == 4 ? rank.tp.rank() % 2 : 0);
+    const at::Tensor x = Values("x", {2, 3, 6}).set_requires_grad(true);
+    const TensorList y = ColumnParallelLinear::ForwardTogether({&q, &k}, x);
+    const at::Tensor dq = Values("dq", {2, 3, 8});
+    const int my_slice = rank.tp.rank() * slices / n;
+    const auto dk = [&](int r) { return Values(absl::StrCat("dk", r), {2, 3, width}); };
+    const uint64_t before = rank.tp.bytes_sent();
+    RunBackward(y, {dq.narrow(2, rank.tp.rank() * 8 / n, 8 / n).clone(), dk(rank.tp.rank())});
+    EXPECT_EQ(rank.tp.bytes_sent() - before, 2 * x.nbytes() * (n - 1) / n);
+    rank.deferring.RunAll();
+    rank.SumParts(parameters);
+
+    const at::Tensor rx = x.detach().clone().set_requires_grad(true);
+    const at::Tensor wq = Whole(q.weight()), wk = Whole(k.weight());
+    const at::Tensor bk = at::zeros({4}, at::kDouble).set_requires_grad(true);
+    const at::Tensor rq = at::linear(rx, wq), rk = at::linear(rx, wk, bk);
+    at::Tensor whole_dk = at::zeros({2, 3, 4}, at::kDouble);
+    for (int r = 0; r < n; ++r) whole_dk.narrow(2, r * slices / n * width, width).add_(dk(r));
+    RunBackward({rq, rk}, {dq, whole_dk});
+    EXPECT_LT(RelativeError(y[1], rk.narrow(2, my_slice * width, width)), kTolerance);
+    EXPECT_LT(RelativeError(x.grad(), rx.grad()), kTolerance);
+    ExpectShardOf(q.weight(), wq.grad());
+    ExpectShardOf(k.weight(), wk.grad());
+    ExpectShardOf(*k.parameters()[1], bk.grad());
   });
 }
 
@@ -238,6 +355,44 @@ TEST_P(TensorParallelTest, TokenLogProbs) {
     EXPECT_LT(RelativeError(hidden.grad(), rh.grad()), kTolerance);
     ExpectShardOf(*shard.weight, w.grad());
     EXPECT_EQ(shard.weight->pending_uses(), 0);
+  });
+}
+
+// Of hidden states that are split along the sequence; the targets are all on every rank.
+TEST_P(TensorParallelTest, EmbeddingAndHeadOnASplitSequence) {
+  Run([](Rank& rank) {
+    const int n = rank.tp.size(), part = 8 / n, first = rank.tp.rank() * part;
+    VocabParallelEmbedding embed("embed", 11, 4, Initializer::Normal(1), rank.tp, at::kDouble,
+                                 std::nullopt, /*sequence_parallel=*/true);
+    VocabShard shard =
+        VocabShard::Create("head", 11, 4, Initializer::Normal(1), rank.tp, at::kDouble);
+    rank.Prepare({embed.shard().weight.get(), shard.weight.get()});
+    VocabParallelHead head(shard, rank.tp, /*sequence_parallel=*/true);
+    const at::Tensor ids = at::arange(0, 16, at::kLong).remainder(11).view({2, 8});
+    const at::Tensor targets = ids.add(3).remainder(11);
+    const at::Tensor weights = Values("weights", {2, 8}).abs();
+    for (bool log_probs : {false, true}) {
+      embed.shard().weight->set_grad_written(false);
+      shard.weight->set_grad_written(false);
+      const at::Tensor hidden = embed.Forward(ids);
+      ASSERT_EQ(hidden.sizes().vec(), (std::vector<int64_t>{2, part, 4}));
+      const at::Tensor out = log_probs ? head.TokenLogProbs(hidden, targets)
+                                       : head.WeightedCrossEntropy(hidden, targets, weights);
+      RunBackward({out}, {log_probs ? weights.neg() : at::Tensor()});
+      rank.deferring.RunAll();
+
+      const at::Tensor we = Whole(*embed.shard().weight), wh = Whole(*shard.weight);
+      const at::Tensor rh = at::embedding(we, ids);
+      const at::Tensor all =
+          ReferenceLogProbs(rh.view({16, 4}), wh, targets.view({16})).view({2, 8});
+      const at::Tensor loss = at::mul(all, weights).sum().neg();
+      RunBackward({loss}, {{}});
+      EXPECT_LT(RelativeError(hidden, rh.narrow(1, first, part)), kTolerance);
+      EXPECT_LT(RelativeError(out, log_probs ? all : loss), kTolerance);
+      EXPECT_LT(RelativeError(head.Logits(hidden), at::linear(rh, wh)), kTolerance);
+      ExpectShardOf(*embed.shard().weight, we.grad());
+      ExpectShardOf(*shard.weight, wh.grad());
+    }
   });
 }
 

@@ -29,13 +29,17 @@ VocabParallelEmbedding::VocabParallelEmbedding(const std::string& module, int64_
                                                int64_t hidden, Initializer init,
                                                const Communicator& tp,
                                                at::TensorOptions tensor_options,
-                                               std::optional<int64_t> padding_id)
+                                               std::optional<int64_t> padding_id,
+                                               bool sequence_parallel)
     : tp_(tp),
       shard_(VocabShard::Create(module + ".weight", vocab_size, hidden, init, tp, tensor_options)),
-      padding_id_(padding_id) {}
+      padding_id_(padding_id),
+      sequence_parallel_(sequence_parallel) {}
 
 at::Tensor VocabParallelEmbedding::Forward(const at::Tensor& ids) {
-  return ReduceFromRegion(Embedding(ids, *shard_.weight, shard_.first_row, padding_id_), tp_);
+  const at::Tensor mine = Embedding(ids, *shard_.weight, shard_.first_row, padding_id_);
+  return sequence_parallel_ ? ReduceScatterToSequenceRegion(mine, tp_)
+                            : ReduceFromRegion(mine, tp_);
 }
 
 }  // namespace lathe

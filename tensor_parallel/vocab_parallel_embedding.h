@@ -38,10 +38,12 @@ class VocabParallelEmbedding {
   // gradient.
   VocabParallelEmbedding(const std::string& module, int64_t vocab_size, int64_t hidden,
                          Initializer init, const Communicator& tp, at::TensorOptions tensor_options,
-                         std::optional<int64_t> padding_id = std::nullopt);
+                         std::optional<int64_t> padding_id = std::nullopt,
+                         bool sequence_parallel = false);
 
   // ids: [...] int64 in [0, vocab_size), the same on all ranks (checked where batches are made, not
-  // here). Returns [..., hidden] on all ranks.
+  // here). Returns [..., hidden] on all ranks; under sequence parallelism, of ids [batch, seq],
+  // this rank's part of the sequence, [batch, seq / size, hidden].
   at::Tensor Forward(const at::Tensor& ids);
 
   VocabShard& shard() { return shard_; }
@@ -50,6 +52,7 @@ class VocabParallelEmbedding {
   const Communicator& tp_;
   VocabShard shard_;
   std::optional<int64_t> padding_id_;
+  const bool sequence_parallel_;
 };
 
 }  // namespace lathe

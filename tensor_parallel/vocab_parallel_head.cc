@@ -32,6 +32,8 @@ constexpr int64_t kChunkTokens = 256;
 
 using KernelType = float;
 
+at::Tensor Flat(const at::Tensor& hidden) { return hidden.reshape({-1, hidden.size(-1)}); }
+
 // The part of the table in use: padding never enters a product.
 at::Tensor UsedRows(const at::Tensor& table, const VocabShard& shard) {
   return table.narrow(0, 0, shard.num_rows);
@@ -157,7 +159,7 @@ class HeadPass {
 
   // The same, with gradients: `g` [tokens] is the gradient of −log p. The weight's gradient goes to
   // its sink if it is trainable; `d_hidden` [tokens, hidden_size], if not null, receives the hidden
-  // states', summed over the ranks.
+  // states', this rank's part of a sum.
   at::Tensor Gradients(const at::Tensor& g, at::Tensor* d_hidden) {
     Parameter& weight = *shard_.weight;
     at::Tensor log_probs;
@@ -170,7 +172,6 @@ class HeadPass {
     } else {
       log_probs = RunChunks(g, d_hidden, at::Tensor(), false);
     }
-    if (d_hidden != nullptr) tp_.AllReduce(*d_hidden);
     return log_probs;
   }
 
@@ -218,14 +219,20 @@ class HeadPass {
 
 }  // namespace
 
-at::Tensor VocabParallelHead::WeightedCrossEntropy(const at::Tensor& hidden,
-                                                   const at::Tensor& targets,
-                                                   const at::Tensor& weights) {
+at::Tensor VocabParallelHead::EnterRegion(const at::Tensor& hidden) const {
+  return sequence_parallel_ ? GatherFromSequenceRegion(hidden, tp_) : CopyToRegion(hidden, tp_);
+}
+
+at::Tensor VocabParallelHead::WeightedCrossEntropy(const at::Tensor& all_hidden,
+                                                   const at::Tensor& all_targets,
+                                                   const at::Tensor& all_weights) {
+  const at::Tensor hidden = Flat(EnterRegion(all_hidden));
+  const at::Tensor targets = all_targets.reshape({-1});
   Parameter& weight = *shard_.weight;
   const bool records = RecordsGradient({hidden, weight.tensor()});
   const bool needs_d_hidden = records && hidden.requires_grad();
   at::NoGradGuard no_grad;
-  at::Tensor wide_weights = weights.to(UpcastType(hidden.scalar_type()));
+  at::Tensor wide_weights = all_weights.reshape({-1}).to(UpcastType(hidden.scalar_type()));
 
   // Only rows that count.
   const at::Tensor kept = at::nonzero(wide_weights).squeeze(1);
@@ -254,16 +261,18 @@ at::Tensor VocabParallelHead::WeightedCrossEntropy(const at::Tensor& hidden,
                 std::move(backward));
 }
 
-at::Tensor VocabParallelHead::TokenLogProbs(const at::Tensor& hidden, const at::Tensor& targets) {
+at::Tensor VocabParallelHead::TokenLogProbs(const at::Tensor& all_hidden,
+                                            const at::Tensor& targets) {
+  const at::Tensor hidden = Flat(EnterRegion(all_hidden));
   Parameter& weight = *shard_.weight;
-  auto pass = std::make_shared<HeadPass>(hidden.detach(), targets, shard_, tp_);
-  at::Tensor log_probs = NoGrad([&] { return pass->LogProbs(); });
+  auto pass = std::make_shared<HeadPass>(hidden.detach(), targets.reshape({-1}), shard_, tp_);
+  at::Tensor log_probs = NoGrad([&] { return pass->LogProbs().view(targets.sizes()); });
   if (!RecordsGradient({hidden, weight.tensor()})) return log_probs;
   if (weight.trainable()) weight.BeginUse();
   auto backward = [pass,
                    needs_d_hidden = hidden.requires_grad()](const at::Tensor& grad) -> TensorList {
     at::Tensor d_hidden;
-    pass->Gradients(grad.neg(), needs_d_hidden ? &d_hidden : nullptr);
+    pass->Gradients(grad.reshape({-1}).neg(), needs_d_hidden ? &d_hidden : nullptr);
     return {d_hidden, at::Tensor()};
   };
   return Record("TokenLogProbs", {hidden, weight.tensor()}, std::move(log_probs),
@@ -272,11 +281,13 @@ at::Tensor VocabParallelHead::TokenLogProbs(const at::Tensor& hidden, const at::
 
 at::Tensor VocabParallelHead::Logits(const at::Tensor& hidden) {
   at::NoGradGuard no_grad;
-  const int64_t vocab_size = shard_.weight->full_shape()[0];
+  const at::Tensor whole = EnterRegion(hidden);
+  std::vector<int64_t> shape = whole.sizes().vec();
+  shape.back() = shard_.weight->full_shape()[0];
   // Every rank multiplies its padded table, so that the slices are equally wide; the padding is the
   // tail.
-  const at::Tensor local = at::mm(hidden.detach(), shard_.weight->tensor().t());
-  return GatherFromRegion(local, tp_).narrow(1, 0, vocab_size);
+  const at::Tensor local = at::mm(Flat(whole), shard_.weight->tensor().t());
+  return GatherFromRegion(local, tp_).narrow(1, 0, shape.back()).reshape(shape);
 }
 
 }  // namespace lathe

@@ -8,6 +8,7 @@
 
 #include "absl/status/status_macros.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "lathe/base/logging.h"
 
 namespace lathe {
@@ -73,6 +74,16 @@ absl::Status ConsoleCallback::OnLog(const TrainerState&, const nlohmann::json& l
 
 absl::Status ConsoleCallback::OnTrainEnd(const TrainerState&) {
   bar_->Finish();
+  return absl::OkStatus();
+}
+
+absl::Status CommunicationCallback::OnLog(const TrainerState&, const nlohmann::json&) {
+  std::string text;
+  for (const ParallelContext::Traffic& traffic : context_.MeasuredTraffic()) {
+    absl::StrAppendFormat(&text, "%s %s %.6g MB in %.2f s", text.empty() ? "" : ",", traffic.group,
+                          1e-6 * static_cast<double>(traffic.bytes), traffic.seconds);
+  }
+  LOG(INFO) << "Communication: sent" << (text.empty() ? " nothing" : text);
   return absl::OkStatus();
 }
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "lathe/comm/parallel_context.h"
 #include "lathe/trainer/callback.h"
 #include "lathe/trainer/progress_bar.h"
 #include "lathe/trainer/tensorboard_writer.h"
@@ -47,6 +48,19 @@ class TensorBoardCallback : public Callback {
 
   const std::string directory_, configuration_;
   std::unique_ptr<TensorBoardWriter> writer_;
+};
+
+// What this rank has sent to others, and its time in communication, since it started: a line at
+// each log.
+class CommunicationCallback : public Callback {
+ public:
+  // `context` must outlive the callback.
+  explicit CommunicationCallback(const ParallelContext& context) : context_(context) {}
+
+  absl::Status OnLog(const TrainerState& state, const nlohmann::json& logs) override;
+
+ private:
+  const ParallelContext& context_;
 };
 
 }  // namespace lathe

@@ -119,8 +119,9 @@ void ZeroOptimizer::LaunchReadyBuckets(bool all) {
       // A parameter that no micro batch of this rank used still takes part in the sum.
       if (!parameter.grad_written()) parameter.main_grad.zero_();
       parameter.set_grad_written(true);
-      if (!parameter.partial_sum_axes().empty()) {
-        context_.Group(parameter.partial_sum_axes()).AllReduce(parameter.main_grad);
+      for (const PartialSum& sum : parameter.partial_sums()) {
+        const Communicator& group = context_.Group({sum.axis});
+        group.AllReduceInBlocks(parameter.main_grad, sum.block == 0 ? group.size() : sum.block);
       }
     }
     bucket.reduction = dp.AllReduceAsync(bucket.grads);

@@ -8,6 +8,7 @@
 
 #include "ATen/ops/add.h"
 #include "ATen/ops/empty.h"
+#include "ATen/ops/full.h"
 #include "ATen/ops/linear.h"
 #include "ATen/ops/mul.h"
 #include "ATen/ops/zeros_like.h"
@@ -92,6 +93,35 @@ TEST(ZeroOptimizerTest, EqualsPlainAdamWithClippingOnEveryNumberOfRanks) {
       }
     });
   }
+}
+
+// Gradients that are parts of a sum over tensor ranks, of all or of neighbours, besides the data-
+// parallel sum; a tensor that several hold counts once in the norm.
+TEST(ZeroOptimizerTest, PartialSumsComeFirst) {
+  RunThreadRanks(*ProcessMesh::Create({{"tp", 4}, {"dp", 2}}), [](const ParallelContext& context) {
+    const int tp = context.Group({"tp"}).rank(), dp = context.Group({"dp"}).rank();
+    // All ranks hold `all`; `half` is one tensor on ranks 0 and 1, another on 2 and 3.
+    Parameter all("all", {1, 3}, ShardSpec::Whole({1, 3}, tp), at::empty({1, 3}, at::kDouble),
+                  Initializer::Zeros());
+    Parameter half("half", {2, 3}, ShardSpec::Slice({2, 3}, 0, tp / 2, 1, tp % 2),
+                   at::empty({1, 3}, at::kDouble), Initializer::Zeros());
+    all.set_partial_sums({{.axis = "tp"}});
+    half.set_partial_sums({{.axis = "tp", .block = 2}});
+    all.Initialize(1);
+    half.Initialize(1);
+    ZeroOptimizer optimizer({&all, &half}, {.max_grad_norm = 0}, context);
+    optimizer.BeginUpdate();
+    optimizer.BeginMicroBatch(true);
+    // The gradient of each element is the input's element: 1 + tp + 10 · dp.
+    const at::Tensor x = at::full({1, 3}, 1.0 + tp + 10 * dp, at::kDouble);
+    RunBackward({Linear(x, all, nullptr).sum().add(Linear(x, half, nullptr).sum())}, {{}});
+    const double norm = optimizer.Step(0.1).grad_norm;
+    const double of_all = 2 * (1 + 2 + 3 + 4) + 40;
+    const double low = 2 * (1 + 2) + 20, high = 2 * (3 + 4) + 20;
+    EXPECT_EQ(all.main_grad[0][2].item().toDouble(), of_all);
+    EXPECT_EQ(half.main_grad[0][2].item().toDouble(), tp < 2 ? low : high);
+    EXPECT_NEAR(norm, std::sqrt(3 * (of_all * of_all + low * low + high * high)), 1e-11 * norm);
+  });
 }
 
 TEST(ZeroOptimizerTest, ANonFiniteGradientChangesNothing) {

@@ -2,6 +2,7 @@
 #include "lathe/comm/gloo/gloo_backend.h"
 
 #include <chrono>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -100,6 +101,41 @@ TEST_P(GlooTest, GatherScatterAndTranspose) {
   });
 }
 
+TEST_P(GlooTest, GatherAndScatterAsynchronously) {
+  Run([](const Communicator& group) {
+    const int n = group.size(), me = group.rank();
+    const at::Tensor in = at::full({2 * n, 5}, me, at::kFloat);
+    at::Tensor summed = at::full({4}, 1, at::kFloat);
+    const PendingTensor gathered = group.AllGatherAsync(at::full({2, 3}, me, at::kInt));
+    const PendingTensor scattered = group.ReduceScatterAsync(in);
+    const PendingCollective reduced = group.AllReduceAsync(summed);
+    ASSERT_EQ(scattered.Wait().sizes().vec(), (std::vector<int64_t>{2, 5}));
+    EXPECT_EQ(scattered.Wait()[1][4].item().toInt(), n * (n - 1) / 2);
+    ASSERT_EQ(gathered.Wait().sizes().vec(), (std::vector<int64_t>{n, 2, 3}));
+    for (int r = 0; r < n; ++r) EXPECT_EQ(gathered.Wait()[r][1][2].item().toInt(), r);
+    reduced.Wait();
+    EXPECT_EQ(summed[3].item().toInt(), n);
+    EXPECT_EQ(group.seconds() > 0, n > 1);
+  });
+}
+
+TEST_P(GlooTest, SumsInBlocksOfNeighbours) {
+  Run([](const Communicator& group) {
+    for (int block = 1; block <= group.size(); block *= 2) {
+      at::Tensor tensor = Values(group.rank(), at::kDouble);
+      const uint64_t before = group.bytes_sent();
+      group.AllReduceInBlocks(tensor, block);
+      at::Tensor expected = Values(0, at::kDouble).mul(0);
+      const int first = group.rank() / block * block;
+      for (int r = first; r < first + block; ++r) expected.add_(Values(r, at::kDouble));
+      EXPECT_TRUE(at::equal(tensor, expected)) << block;
+      if (block < group.size()) {
+        EXPECT_EQ(group.bytes_sent() - before, tensor.nbytes() * (block - 1));
+      }
+    }
+  });
+}
+
 TEST_P(GlooTest, BroadcastExchangeBarrier) {
   Run([](const Communicator& group) {
     const int n = group.size(), me = group.rank();
@@ -194,6 +230,13 @@ TEST(GlooFailureTest, GroupsOfAMeshAreIndependent) {
     EXPECT_EQ(dp.item().toInt(), context.rank() % 2 == 0 ? 2 : 4);
     EXPECT_EQ(world.item().toInt(), 6);
     EXPECT_EQ(context.Group({"pp"}).size(), 1);
+    // An int64 to the other of two, and back; of four, padded to four, three to each, twice.
+    std::map<std::string, uint64_t> bytes;
+    for (const ParallelContext::Traffic& traffic : context.MeasuredTraffic()) {
+      EXPECT_GT(traffic.seconds, 0) << traffic.group;
+      bytes[traffic.group] = traffic.bytes;
+    }
+    EXPECT_EQ(bytes, (std::map<std::string, uint64_t>{{"dp", 16}, {"tp", 16}, {"tp+dp", 48}}));
   });
 }
 

@@ -14,42 +14,38 @@ namespace {
 
 class LlamaHead : public OutputHead {
  public:
-  LlamaHead(VocabShard& shard, const Communicator& tp) : head_(shard, tp) {}
+  LlamaHead(VocabShard& shard, const Communicator& tp, bool sequence_parallel)
+      : head_(shard, tp, sequence_parallel) {}
 
   at::Tensor WeightedCrossEntropy(const at::Tensor& hidden, const at::Tensor& targets,
                                   const at::Tensor& weights) override {
-    return head_.WeightedCrossEntropy(Rows(hidden), targets.reshape({-1}), weights.reshape({-1}));
+    return head_.WeightedCrossEntropy(hidden, targets, weights);
   }
   at::Tensor TokenLogProbs(const at::Tensor& hidden, const at::Tensor& targets) override {
-    return head_.TokenLogProbs(Rows(hidden), targets.reshape({-1})).view(targets.sizes());
+    return head_.TokenLogProbs(hidden, targets);
   }
-  at::Tensor Logits(const at::Tensor& hidden) override {
-    std::vector<int64_t> shape = hidden.sizes().vec();
-    shape.back() = -1;
-    return head_.Logits(Rows(hidden)).reshape(shape);
-  }
+  at::Tensor Logits(const at::Tensor& hidden) override { return head_.Logits(hidden); }
 
  private:
-  static at::Tensor Rows(const at::Tensor& hidden) { return hidden.reshape({-1, hidden.size(-1)}); }
   VocabParallelHead head_;
 };
 
 class LlamaStage : public Stage {
  public:
   LlamaStage(const ModelConfig& config, const Communicator& tp, at::TensorOptions tensor_options,
-             BlockRunner& runner)
+             BlockRunner& runner, const StageOptions& options)
       : config_(config),
         device_(tensor_options.device()),
         runner_(runner),
         embed_("model.embed_tokens", config.vocab_size, config.hidden_size, EmbeddingInit(config),
-               tp, tensor_options, config.pad_token_id) {
+               tp, tensor_options, config.pad_token_id, options.sequence_parallel) {
     parameters_.push_back(embed_.shard().weight.get());
     for (int i = 0; i < config.num_hidden_layers; ++i) {
-      blocks_.push_back(std::make_unique<LlamaBlock>(config, i, tp, tensor_options));
+      blocks_.push_back(std::make_unique<LlamaBlock>(config, i, tp, tensor_options, options));
       parameters_.insert(parameters_.end(), blocks_[i]->parameters().begin(),
                          blocks_[i]->parameters().end());
     }
-    norm_ = MakeNormWeight("model.norm.weight", config.hidden_size, tp, tensor_options);
+    norm_ = MakeNormWeight("model.norm.weight", config.hidden_size, tp, tensor_options, options);
     parameters_.push_back(norm_.get());
     if (!config.tie_word_embeddings) {
       lm_head_ =
@@ -57,7 +53,8 @@ class LlamaStage : public Stage {
                              Initializer::Normal(config.initializer_range), tp, tensor_options);
       parameters_.push_back(lm_head_->weight.get());
     }
-    head_ = std::make_unique<LlamaHead>(lm_head_ ? *lm_head_ : embed_.shard(), tp);
+    head_ = std::make_unique<LlamaHead>(lm_head_ ? *lm_head_ : embed_.shard(), tp,
+                                        options.sequence_parallel);
   }
 
   TensorList Forward(const MicroBatch& batch, const TensorList& activations) override {
@@ -122,9 +119,11 @@ class LlamaStage : public Stage {
 }  // namespace
 
 std::unique_ptr<Stage> MakeLlamaStage(const ModelConfig& config, const ParallelContext& context,
-                                      at::ScalarType dtype, BlockRunner& runner) {
+                                      at::ScalarType dtype, BlockRunner& runner,
+                                      const StageOptions& options) {
   return std::make_unique<LlamaStage>(config, context.Group({"tp"}),
-                                      at::TensorOptions(context.device()).dtype(dtype), runner);
+                                      at::TensorOptions(context.device()).dtype(dtype), runner,
+                                      options);
 }
 
 }  // namespace lathe

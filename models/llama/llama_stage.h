@@ -16,7 +16,8 @@ namespace lathe {
 // Initialize or LoadPretrained). `context` and `runner` must outlive the stage. Sizes must divide
 // by the tensor-parallel degree (TORCH_CHECK; BuildModel has validated them).
 std::unique_ptr<Stage> MakeLlamaStage(const ModelConfig& config, const ParallelContext& context,
-                                      at::ScalarType dtype, BlockRunner& runner);
+                                      at::ScalarType dtype, BlockRunner& runner,
+                                      const StageOptions& options);
 
 }  // namespace lathe
 

@@ -3,6 +3,9 @@
 // to twelve digits, with samples that have unequal numbers of labels, through the real Trainer.
 #include <cstdio>
 #include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "lathe/comm/gloo/thread_ranks.h"
@@ -64,21 +67,31 @@ TEST_P(MicroBatchesAndRanksTest, RanksEqualOneProcess) {
   }
 }
 
-// The other axis alone and with data parallelism: a rank holds a part of each weight, so that what
-// can be compared is what all ranks must agree on.
+// The other axis alone and with data parallelism: a rank holds a part of each weight, and of an
+// activation where the sequence is split. Over four ranks, each of the two KV heads is on two.
 TEST_P(MicroBatchesAndRanksTest, TensorParallelRanksEqualOneProcess) {
   auto context = ParallelContext::SingleProcess();
   const Outcome one = TrainSmall(*context, {.model = GetParam(), .max_grad_norm = 0.5});
-  for (int dp : {1, 2}) {
-    SmallTraining parts{.model = GetParam(), .batch_size = 8 / dp, .max_grad_norm = 0.5};
-    RunThreadRanks(*ProcessMesh::Create({{"tp", 2}, {"dp", dp}}), [&](const ParallelContext& rank) {
-      Outcome mine = TrainSmall(rank, parts);
-      mine.weights = one.weights;
-      mine.gradients = one.gradients;
-      const Differences d = Difference(mine, one);
-      EXPECT_LT(d.losses, 1e-12);
-      EXPECT_LT(d.grad_norms, 1e-12);
-    });
+  const std::vector<std::pair<int, int>> meshes = {{2, 1}, {4, 1}, {2, 2}};
+  for (const auto& [tp, dp] : meshes) {
+    for (bool sequence_parallel : {false, true}) {
+      for (bool recompute : {false, true}) {
+        const SmallTraining parts{.model = GetParam(),
+                                  .batch_size = 8 / dp / 2,
+                                  .accumulation = 2,
+                                  .max_grad_norm = 0.5,
+                                  .recompute = recompute,
+                                  .recompute_mlp = !recompute,
+                                  .sequence_parallel = sequence_parallel};
+        std::mutex one_prints;
+        RunThreadRanks(*ProcessMesh::Create({{"tp", tp}, {"dp", dp}}),
+                       [&](const ParallelContext& rank) {
+                         const Outcome mine = TrainSmall(rank, parts);
+                         std::lock_guard<std::mutex> lock(one_prints);
+                         ExpectEqual(mine, one, sequence_parallel ? "tp, sequence" : "tp");
+                       });
+      }
+    }
   }
 }
 

@@ -76,6 +76,22 @@ TrainingArguments Arguments(const SmallTraining& training) {
   return a;
 }
 
+// max|a − b| / max|b| over the parts of a tensor that `a` has; `b` has the whole one.
+double PartsError(const std::vector<LogicalPiece>& a, const std::vector<LogicalPiece>& b,
+                  double floor) {
+  const at::Tensor whole = b.at(0).view;
+  floor = std::max(floor, whole.abs().max().item().toDouble());
+  double worst = 0;
+  for (const LogicalPiece& piece : a) {
+    at::Tensor part = whole;
+    for (int dim = 0; dim < piece.logical.num_dims(); ++dim) {
+      part = part.narrow(dim, piece.logical.offset[dim], piece.logical.length[dim]);
+    }
+    worst = std::max(worst, RelativeError(piece.view, part, floor));
+  }
+  return worst;
+}
+
 }  // namespace
 
 Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training) {
@@ -84,8 +100,9 @@ Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training
   PlainRunner plain;
   RecomputeRunner recompute(plain);
   BlockRunner& runner = training.recompute ? static_cast<BlockRunner&>(recompute) : plain;
-  const auto stage =
-      Must(BuildModel(Must(ReadModelConfig(folder)), context, training.dtype, runner));
+  const auto stage = Must(BuildModel(
+      Must(ReadModelConfig(folder)), context, training.dtype, runner,
+      {.sequence_parallel = training.sequence_parallel, .recompute_mlp = training.recompute_mlp}));
   Must(LoadPretrained(folder, *stage));
 
   const Communicator& dp = context.Group({"dp"});
@@ -133,8 +150,10 @@ Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training
   }
   outcome.eval_loss = Must(trainer.Evaluate())["eval_loss"];
   for (Parameter* parameter : stage->parameters()) {
-    outcome.weights[parameter->name()] = parameter->tensor().detach().cpu().clone();
-    outcome.gradients[parameter->name()] = parameter->main_grad.cpu().clone();
+    outcome.weights[parameter->name()] =
+        LogicalPieces(*parameter, parameter->tensor().detach().cpu().clone());
+    outcome.gradients[parameter->name()] =
+        LogicalPieces(*parameter, parameter->main_grad.cpu().clone());
   }
   return outcome;
 }
@@ -152,10 +171,10 @@ Differences Difference(const Outcome& a, const Outcome& b) {
   result.losses = std::max(result.losses, relative(a.eval_loss, b.eval_loss));
   // As everywhere in the project: a gradient's denominator is at least 1e-4 of the global norm.
   const double floor = 1e-4 * b.grad_norms.back();
-  for (const auto& [name, tensor] : b.weights) {
-    result.weights = std::max(result.weights, RelativeError(a.weights.at(name), tensor));
-    result.gradients = std::max(result.gradients,
-                                RelativeError(a.gradients.at(name), b.gradients.at(name), floor));
+  for (const auto& [name, whole] : b.weights) {
+    result.weights = std::max(result.weights, PartsError(a.weights.at(name), whole, 0));
+    result.gradients =
+        std::max(result.gradients, PartsError(a.gradients.at(name), b.gradients.at(name), floor));
   }
   return result;
 }

@@ -17,6 +17,7 @@
 #include "ATen/core/Tensor.h"
 #include "c10/core/ScalarType.h"
 #include "lathe/comm/parallel_context.h"
+#include "lathe/layers/parameter.h"
 
 namespace lathe {
 
@@ -28,21 +29,25 @@ struct SmallTraining {
   int max_steps = 5;
   double max_grad_norm = 1.0;
   bool recompute = false;
+  bool recompute_mlp = false;
+  bool sequence_parallel = false;
   int64_t reduce_bucket_elements = 4000;  // several buckets
 };
 
 struct Outcome {
   std::vector<double> losses, grad_norms;  // of each update
   double eval_loss = 0;
-  // After the last update: the weights, and the gradients that it took (clipped, where they were).
-  std::map<std::string, at::Tensor> weights, gradients;
+  // After the last update: the weights, and the gradients that it took (clipped, where they were),
+  // as this rank has them: by name, with the part of the whole tensor that each is.
+  std::map<std::string, std::vector<LogicalPiece>> weights, gradients;
 };
 
 // Trains on 40 samples of 24 tokens, of which each sample has another number of labels. Needs
 // //tests/goldens/parity in the test's data and a folder of its own per rank under TEST_TMPDIR.
 Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training);
 
-// The largest relative differences: of losses and norms by value, of tensors max|a−b| / max|b|.
+// The largest relative differences: of losses and norms by value, of tensors max|a−b| / max|b|,
+// where `a` may have parts of tensors and `b` has them whole.
 struct Differences {
   double losses = 0, grad_norms = 0, gradients = 0, weights = 0;
 };
