@@ -54,11 +54,10 @@ double WorstRelative(const std::vector<double>& a, const std::vector<double>& b)
 
 class LaunchedRanksTest : public testing::Test {
  protected:
-  // One process with the whole batch.
-  LaunchedRanksTest()
-      : one_(Train("one",
-                   {"--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "2"})) {
-    EXPECT_EQ(one_.exit_code, 0) << one_.output;
+  static void SetUpTestSuite() {
+    one_ =
+        Train("one", {"--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "2"});
+    ASSERT_EQ(one_.exit_code, 0) << one_.output;
   }
 
   PretrainRun ExpectEqual(const std::string& name, const std::vector<std::string>& flags) {
@@ -91,8 +90,10 @@ class LaunchedRanksTest : public testing::Test {
     return many;
   }
 
-  const PretrainRun one_;
+  static PretrainRun one_;  // one process with the whole batch
 };
+
+PretrainRun LaunchedRanksTest::one_;
 
 TEST_F(LaunchedRanksTest, DataParallel) {
   ExpectEqual("dp2", {"--nproc_per_node", "2", "--per_device_train_batch_size", "4",

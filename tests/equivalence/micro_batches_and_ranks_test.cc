@@ -75,22 +75,20 @@ TEST_P(MicroBatchesAndRanksTest, TensorParallelRanksEqualOneProcess) {
   const std::vector<std::pair<int, int>> meshes = {{2, 1}, {4, 1}, {2, 2}};
   for (const auto& [tp, dp] : meshes) {
     for (bool sequence_parallel : {false, true}) {
-      for (bool recompute : {false, true}) {
-        const SmallTraining parts{.model = GetParam(),
-                                  .batch_size = 8 / dp / 2,
-                                  .accumulation = 2,
-                                  .max_grad_norm = 0.5,
-                                  .recompute = recompute,
-                                  .recompute_mlp = !recompute,
-                                  .sequence_parallel = sequence_parallel};
-        std::mutex one_prints;
-        RunThreadRanks(*ProcessMesh::Create({{"tp", tp}, {"dp", dp}}),
-                       [&](const ParallelContext& rank) {
-                         const Outcome mine = TrainSmall(rank, parts);
-                         std::lock_guard<std::mutex> lock(one_prints);
-                         ExpectEqual(mine, one, sequence_parallel ? "tp, sequence" : "tp");
-                       });
-      }
+      const SmallTraining parts{.model = GetParam(),
+                                .batch_size = 8 / dp / 2,
+                                .accumulation = 2,
+                                .max_grad_norm = 0.5,
+                                .recompute = sequence_parallel,
+                                .recompute_mlp = !sequence_parallel,
+                                .sequence_parallel = sequence_parallel};
+      std::mutex one_prints;
+      RunThreadRanks(*ProcessMesh::Create({{"tp", tp}, {"dp", dp}}),
+                     [&](const ParallelContext& rank) {
+                       const Outcome mine = TrainSmall(rank, parts);
+                       std::lock_guard<std::mutex> lock(one_prints);
+                       ExpectEqual(mine, one, sequence_parallel ? "tp, sequence" : "tp");
+                     });
     }
   }
 }
