@@ -296,13 +296,28 @@ void Communicator::Broadcast(at::Tensor tensor, int root) const {
   });
 }
 
+void Communicator::ExchangeNow(std::vector<Transfer>& sends,
+                               std::vector<Transfer>& receives) const {
+  TORCH_CHECK(size() > 1, "exchange in a group of one: there is no peer");
+  for (const Transfer& t : sends) bytes_sent_ += t.tensor.nbytes();
+  backend_->Exchange(sends, receives);
+}
+
 void Communicator::Exchange(std::vector<Transfer> sends, std::vector<Transfer> receives) const {
   if (sends.empty() && receives.empty()) return;
-  Run("exchange", [&] {
-    TORCH_CHECK(size() > 1, "exchange in a group of one: there is no peer");
-    for (const Transfer& t : sends) bytes_sent_ += t.tensor.nbytes();
-    backend_->Exchange(sends, receives);
-  });
+  Run("exchange", [&] { ExchangeNow(sends, receives); });
+}
+
+PendingCollective Communicator::ExchangeAsync(std::vector<Transfer> sends,
+                                              std::vector<Transfer> receives) const {
+  if (sends.empty() && receives.empty()) return PendingCollective();
+  return Post("exchange",
+              [this, sends = std::move(sends), receives = std::move(receives)]() mutable {
+                ExchangeNow(sends, receives);
+                // Whoever keeps the PendingCollective does not keep the tensors.
+                sends.clear();
+                receives.clear();
+              });
 }
 
 void Communicator::Barrier() const {

@@ -126,6 +126,8 @@ class Communicator {
   // Posts all sends and receives together and waits; tensors contiguous. Two ranks' lists match in
   // order.
   void Exchange(std::vector<Transfer> sends, std::vector<Transfer> receives) const;
+  PendingCollective ExchangeAsync(std::vector<Transfer> sends,
+                                  std::vector<Transfer> receives) const;
 
   void Barrier() const;
 
@@ -145,6 +147,7 @@ class Communicator {
   void Guarded(const char* op, const std::function<void()>& body) const;
   // Runs `body` on the communicator's own thread.
   PendingCollective Post(const char* op, std::function<void()> body) const;
+  void ExchangeNow(std::vector<Transfer>& sends, std::vector<Transfer>& receives) const;
   void AllReduceNow(at::Tensor& tensor, ReduceOp op) const;
   at::Tensor AllGatherNow(const at::Tensor& in) const;
   at::Tensor ReduceScatterNow(const at::Tensor& in, ReduceOp op) const;

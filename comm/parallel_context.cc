@@ -1,14 +1,21 @@
 #include "lathe/comm/parallel_context.h"
 
 #include <algorithm>
+#include <string_view>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/status/status_macros.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "c10/util/Exception.h"
 
 namespace lathe {
+namespace {
+
+constexpr char kEmbeddingKey[] = "embedding";
+
+}  // namespace
 
 ParallelContext::ParallelContext(ProcessMesh mesh, int rank, c10::Device device)
     : mesh_(std::move(mesh)), rank_(rank), device_(device) {}
@@ -46,26 +53,37 @@ absl::StatusOr<std::unique_ptr<ParallelContext>> ParallelContext::Create(
     for (size_t i = 0; i < wide.size(); ++i) {
       if (subset >> i & 1) axes.push_back(wide[i]);
     }
-    const std::vector<int> ranks = context->mesh_.GroupOf(rank, axes);
-    const int position =
-        static_cast<int>(std::find(ranks.begin(), ranks.end(), rank) - ranks.begin());
-    const std::string key = context->Key(axes);
-    // Sibling groups along the same axes need different names at the rendezvous; the lowest rank
-    // tells them apart.
-    const std::string unique = absl::StrCat(key, "/", ranks.front());
-    try {
-      context->groups_[key] =
-          std::make_unique<Communicator>(key, ranks, position, factory(unique, ranks, position));
-    } catch (const c10::Error& e) {
-      return absl::UnavailableError(absl::StrCat("rank ", rank, " cannot join group '", key,
-                                                 "' of ", ranks.size(),
-                                                 " ranks: ", e.what_without_backtrace()));
-    } catch (const std::exception& e) {
-      return absl::UnavailableError(absl::StrCat("rank ", rank, " cannot join group '", key,
-                                                 "' of ", ranks.size(), " ranks: ", e.what()));
-    }
+    ABSL_RETURN_IF_ERROR(
+        context->Connect(context->Key(axes), context->mesh_.GroupOf(rank, axes), factory));
+  }
+  const std::vector<int> pipeline = context->mesh_.GroupOf(rank, {"pp"});
+  if (pipeline.size() > 1 && (rank == pipeline.front() || rank == pipeline.back())) {
+    ABSL_RETURN_IF_ERROR(
+        context->Connect(kEmbeddingKey, {pipeline.front(), pipeline.back()}, factory));
   }
   return context;
+}
+
+absl::Status ParallelContext::Connect(const std::string& key, const std::vector<int>& ranks,
+                                      const BackendFactory& factory) {
+  const int position =
+      static_cast<int>(std::find(ranks.begin(), ranks.end(), rank_) - ranks.begin());
+  // Sibling groups along the same axes need different names at the rendezvous; the lowest rank
+  // tells them apart.
+  const std::string unique = absl::StrCat(key, "/", ranks.front());
+  const auto error = [&](std::string_view detail) {
+    return absl::UnavailableError(absl::StrCat("rank ", rank_, " cannot join group '", key, "' of ",
+                                               ranks.size(), " ranks: ", detail));
+  };
+  try {
+    groups_[key] =
+        std::make_unique<Communicator>(key, ranks, position, factory(unique, ranks, position));
+  } catch (const c10::Error& e) {
+    return error(e.what_without_backtrace());
+  } catch (const std::exception& e) {
+    return error(e.what());
+  }
+  return absl::OkStatus();
 }
 
 const Communicator& ParallelContext::Group(const std::vector<std::string>& axes) const {
@@ -86,6 +104,11 @@ std::vector<ParallelContext::Traffic> ParallelContext::MeasuredTraffic() const {
     traffic.push_back({key, group->bytes_sent(), group->seconds()});
   }
   return traffic;
+}
+
+const Communicator& ParallelContext::EmbeddingGroup() const {
+  const auto found = groups_.find(kEmbeddingKey);
+  return found == groups_.end() ? self_ : *found->second;
 }
 
 void ParallelContext::set_step(int64_t step) const {

@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "c10/core/Device.h"
 #include "lathe/comm/communicator.h"
@@ -35,9 +36,9 @@ class ParallelContext {
  public:
   static std::unique_ptr<ParallelContext> SingleProcess(c10::Device device = c10::kCPU);
 
-  // Connects this rank with its peers: one group per axis of the mesh, one for each pair of axes,
-  // and the world. Errors: InvalidArgument if `rank` is outside the mesh; Unavailable if a peer
-  // cannot be reached in time.
+  // Connects this rank with its peers: one group per axis of the mesh, one for each set of axes up
+  // to the world, and the embedding group. Errors: InvalidArgument if `rank` is outside the mesh;
+  // Unavailable if a peer cannot be reached in time.
   static absl::StatusOr<std::unique_ptr<ParallelContext>> Create(ProcessMesh mesh, int rank,
                                                                  const BackendFactory& factory,
                                                                  c10::Device device);
@@ -61,19 +62,25 @@ class ParallelContext {
   };
   std::vector<Traffic> MeasuredTraffic() const;
 
+  // The first and the last rank along "pp", which both hold the table of a tied embedding; on other
+  // ranks, and without a pipeline, the rank alone.
+  const Communicator& EmbeddingGroup() const;
+
   // Sets the step that errors name, on every group.
   void set_step(int64_t step) const;
 
  private:
   ParallelContext(ProcessMesh mesh, int rank, c10::Device device);
   std::string Key(const std::vector<std::string>& axes) const;
+  absl::Status Connect(const std::string& key, const std::vector<int>& ranks,
+                       const BackendFactory& factory);
 
   ProcessMesh mesh_;
   int rank_;
   c10::Device device_;
   Communicator self_;
   std::map<std::string, std::unique_ptr<Communicator>>
-      groups_;  // by key: axes of size > 1 joined in mesh order
+      groups_;  // by key: axes of size > 1 joined in mesh order, or kEmbeddingKey
 };
 
 }  // namespace lathe

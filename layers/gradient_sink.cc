@@ -33,8 +33,9 @@ void DeferringSink::AccumulateNow(Parameter& parameter, const WeightGradient& gr
   inner_.AccumulateNow(parameter, gradient);
 }
 
-void DeferringSink::RunAll() {
-  while (!queue_.empty()) {
+void DeferringSink::RunFirst(size_t count) {
+  TORCH_CHECK(count <= queue_.size(), "only ", queue_.size(), " weight gradients are queued");
+  for (; count > 0; --count) {
     auto [parameter, gradient] = std::move(queue_.front());
     queue_.pop_front();
     inner_.Accumulate(*parameter, std::move(gradient));

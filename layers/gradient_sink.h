@@ -67,8 +67,9 @@ class DeferringSink : public GradientSink {
   void Accumulate(Parameter& parameter, WeightGradient gradient) override;
   void AccumulateNow(Parameter& parameter, const WeightGradient& gradient) override;
 
-  // Runs the queued closures in the order in which they came.
-  void RunAll();
+  // Runs the queued closures in the order in which they came: all, or the first `count`.
+  void RunAll() { RunFirst(size()); }
+  void RunFirst(size_t count);
   size_t size() const { return queue_.size(); }
 
  private:
