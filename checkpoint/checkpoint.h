@@ -22,6 +22,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,6 +33,7 @@
 #include "lathe/base/box.h"
 #include "lathe/checkpoint/atomic_directory.h"
 #include "lathe/checkpoint/model_files.h"
+#include "lathe/checkpoint/rank_group.h"
 #include "lathe/checkpoint/safetensors_writer.h"
 
 namespace lathe {
@@ -62,6 +64,10 @@ struct NamedTensor {
 absl::Status SaveTensors(AtomicDirectory& directory, std::string_view stem,
                          absl::Span<const NamedTensor> tensors,
                          uint64_t max_shard_bytes = kDefaultMaxShardBytes);
+
+// Collective. The names of all ranks' tensors: what may be in a folder besides a rank's own.
+std::set<std::string, std::less<>> NamesOnAllRanks(const RankGroup& ranks,
+                                                   absl::Span<const NamedTensor> tensors);
 
 struct LoadOptions {
   // Says which tensors may be in the files although this rank did not ask for them: other pipeline

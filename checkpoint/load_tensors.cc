@@ -5,6 +5,7 @@
 #include "absl/status/status_macros.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "c10/core/ScalarType.h"
 #include "lathe/checkpoint/checkpoint.h"
 #include "lathe/checkpoint/posix_file.h"
@@ -81,6 +82,20 @@ absl::Status CheckFit(const ModelFiles& files, absl::Span<const NamedTensor> ten
 }
 
 }  // namespace
+
+std::set<std::string, std::less<>> NamesOnAllRanks(const RankGroup& ranks,
+                                                   absl::Span<const NamedTensor> tensors) {
+  std::string mine;
+  // Names are the model's own, without line ends.
+  for (const NamedTensor& tensor : tensors) absl::StrAppend(&mine, tensor.name, "\n");
+  std::set<std::string, std::less<>> names;
+  for (const std::string& theirs : ranks.all_gather(std::move(mine))) {
+    for (const std::string_view name : absl::StrSplit(theirs, '\n', absl::SkipEmpty())) {
+      names.emplace(name);
+    }
+  }
+  return names;
+}
 
 absl::Status LoadTensors(const ModelFiles& files, absl::Span<const NamedTensor> tensors,
                          const LoadOptions& options) {

@@ -95,9 +95,11 @@ absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment
                         ClaimOutputFolder(a, MakeRankGroup(context->World())));
   PlainRunner plain;
   RecomputeRunner runner(plain, WhatIsRecomputed(a).num_layers);
-  ABSL_ASSIGN_OR_RETURN(const Model model, BuildStage(config, model_config, *context, runner));
+  ABSL_ASSIGN_OR_RETURN(const PipelinePlan pipeline, BuildPipelinePlan(config, model_config));
+  ABSL_ASSIGN_OR_RETURN(const Model model,
+                        BuildStage(config, model_config, *context, runner, pipeline));
   ZeroOptimizer optimizer(model.stage->parameters(), OptimizerOptions(a), *context);
-  ABSL_RETURN_IF_ERROR(FillWeights(config, model, optimizer));
+  ABSL_RETURN_IF_ERROR(FillWeights(config, model, *context, optimizer));
 
   const Communicator& dp = context->Group({"dp"});
   ABSL_ASSIGN_OR_RETURN(const PretrainData data,
@@ -119,15 +121,17 @@ absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment
   const std::vector<std::unique_ptr<Callback>> callbacks =
       BuildCallbacks(config, *context, *model.stage, peak_flops);
   CausalLmLoss loss;
-  TrainerParts parts{.stage = *model.stage,
-                     .loss = loss,
-                     .optimizer = optimizer,
-                     .schedule = schedule,
-                     .train = train,
-                     .eval = eval.get(),
-                     .checkpointer = checkpointer,
-                     .context = *context,
-                     .callbacks = {}};
+  TrainerParts parts{
+      .stage = *model.stage,
+      .loss = loss,
+      .optimizer = optimizer,
+      .schedule = schedule,
+      .train = train,
+      .eval = eval.get(),
+      .checkpointer = checkpointer,
+      .context = *context,
+      .callbacks = {},
+      .pipeline = {.schedule = pipeline.schedule, .num_chunks = pipeline.partition.num_chunks}};
   for (const auto& callback : callbacks) parts.callbacks.push_back(callback.get());
   LOG(INFO) << "Initializing Trainer";
   Trainer trainer(a, plan, std::move(parts));

@@ -16,6 +16,7 @@
 #include "lathe/base/config/schema.h"
 #include "lathe/base/logging.h"
 #include "lathe/base/read_file.h"
+#include "lathe/checkpoint/checkpoint.h"
 #include "lathe/comm/rendezvous.h"
 #include "lathe/datasets/group_texts.h"
 #include "lathe/datasets/jsonl_source.h"
@@ -24,6 +25,7 @@
 #include "lathe/models/auto_model.h"
 #include "lathe/models/parallel_layout.h"
 #include "lathe/models/pretrained.h"
+#include "lathe/trainer/checkpointer.h"
 #include "lathe/trainer/progress_bar.h"
 #include "lathe/trainer/stop_request.h"
 #include "lathe/trainer/training_arguments.h"
@@ -102,20 +104,47 @@ std::string ConfigurationText(const RunConfig& config) {
 absl::StatusOr<ModelConfig> CheckModelAndLayout(const RunConfig& config, int world_size) {
   ABSL_ASSIGN_OR_RETURN(ModelConfig model, BuildModelConfig(config));
   const ParallelArguments& parallel = config.parallel();
-  ABSL_RETURN_IF_ERROR(
-      CheckLayout(model, {.world_size = world_size,
-                          .tensor_model_parallel_size = parallel.tensor_model_parallel_size(),
-                          .pipeline_model_parallel_size = parallel.pipeline_model_parallel_size(),
-                          .sequence_parallel = parallel.sequence_parallel(),
-                          .num_micro_batches = config.training().gradient_accumulation_steps(),
-                          .seq_len = config.data().block_size()}));
+  ABSL_RETURN_IF_ERROR(CheckLayout(
+      model,
+      {.world_size = world_size,
+       .tensor_model_parallel_size = parallel.tensor_model_parallel_size(),
+       .pipeline_model_parallel_size = parallel.pipeline_model_parallel_size(),
+       .sequence_parallel = parallel.sequence_parallel(),
+       .num_layers_per_virtual_pipeline_stage = parallel.num_layers_per_virtual_pipeline_stage(),
+       .num_micro_batches = config.training().gradient_accumulation_steps(),
+       .seq_len = config.data().block_size()}));
   if (config.training().recompute_method() == "block" &&
       parallel.pipeline_model_parallel_size() > 1) {
     return absl::InvalidArgumentError(
         "--recompute_method block is not implemented with --pipeline_model_parallel_size above 1; "
         "use uniform");
   }
+  ABSL_RETURN_IF_ERROR(BuildPipelinePlan(config, model).status());
   return model;
+}
+
+absl::StatusOr<PipelinePlan> BuildPipelinePlan(const RunConfig& config, const ModelConfig& model) {
+  const ParallelArguments& parallel = config.parallel();
+  const LayerFlops flops = FlopsPerToken(model, config.data().block_size());
+  PipelinePlan plan;
+  ABSL_ASSIGN_OR_RETURN(plan.partition,
+                        PartitionLayers({.num_blocks = static_cast<int>(model.num_hidden_layers),
+                                         .block_cost = flops.block,
+                                         .head_cost = flops.head,
+                                         .num_ranks = parallel.pipeline_model_parallel_size(),
+                                         .num_layers_per_virtual_stage =
+                                             parallel.num_layers_per_virtual_pipeline_stage(),
+                                         .layout = parallel.pipeline_model_parallel_layout()}));
+  if (parallel.has_pipeline_schedule()) {
+    ABSL_ASSIGN_OR_RETURN(plan.schedule, ParseScheduleKind(parallel.pipeline_schedule()));
+  } else if (plan.partition.num_chunks > 1) {
+    plan.schedule = ScheduleKind::kInterleaved;
+  }
+  ABSL_RETURN_IF_ERROR(CheckSchedule(plan.schedule,
+                                     {.num_ranks = parallel.pipeline_model_parallel_size(),
+                                      .num_chunks = plan.partition.num_chunks},
+                                     config.training().gradient_accumulation_steps()));
+  return plan;
 }
 
 absl::StatusOr<std::unique_ptr<ParallelContext>> BuildContext(
@@ -158,7 +187,8 @@ absl::StatusOr<ModelConfig> BuildModelConfig(const RunConfig& config) {
 }
 
 absl::StatusOr<Model> BuildStage(const RunConfig& config, const ModelConfig& model_config,
-                                 const ParallelContext& context, BlockRunner& runner) {
+                                 const ParallelContext& context, BlockRunner& runner,
+                                 const PipelinePlan& pipeline) {
   std::string dtype = config.model().torch_dtype();
   if (dtype == "auto") {
     dtype = config.model().has_config_name() || model_config.dtype.empty() ? "float32"
@@ -174,7 +204,8 @@ absl::StatusOr<Model> BuildStage(const RunConfig& config, const ModelConfig& mod
   model.weights_dtype = dtype == "bfloat16" ? at::kBFloat16 : at::kFloat;
   const at::TensorOptions compute = ComputeOptions(config, model, context);
   const StageOptions options{.sequence_parallel = config.parallel().sequence_parallel(),
-                             .recompute_mlp = WhatIsRecomputed(config.training()).mlp};
+                             .recompute_mlp = WhatIsRecomputed(config.training()).mlp,
+                             .boundaries = pipeline.partition.boundaries};
   ABSL_ASSIGN_OR_RETURN(
       model.stage, BuildModel(model_config, context, c10::typeMetaToScalarType(compute.dtype()),
                               runner, options));
@@ -196,7 +227,8 @@ void LogStart(const RunConfig& config, const ParallelContext& context) {
   LOG(INFO) << "Training/evaluation parameters " << ConfigurationText(config);
 }
 
-absl::Status FillWeights(const RunConfig& config, const Model& model, ZeroOptimizer& optimizer) {
+absl::Status FillWeights(const RunConfig& config, const Model& model,
+                         const ParallelContext& context, ZeroOptimizer& optimizer) {
   const ModelConfig& model_config = model.stage->config();
   const bool from_scratch = config.model().has_config_name();
   LOG(WARNING) << (from_scratch ? "You are initializing a model from scratch"
@@ -209,8 +241,10 @@ absl::Status FillWeights(const RunConfig& config, const Model& model, ZeroOptimi
       parameter.InitializeInto(master, seed);
     });
   } else {
+    const std::vector<NamedTensor> weights = optimizer.Weights(model.weights_dtype);
+    const RankGroup stages = MakeRankGroup(context.Group({"pp"}));
     ABSL_RETURN_IF_ERROR(
-        LoadPretrained(model.directory, model_config, optimizer.Weights(model.weights_dtype)));
+        LoadPretrained(model.directory, model_config, weights, NamesOnAllRanks(stages, weights)));
   }
   optimizer.AfterLoad();
   LOG(INFO) << (from_scratch ? "Pretraining a new model" : "Continuing from a pre-trained model")

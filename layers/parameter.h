@@ -94,6 +94,15 @@ class Parameter {
   const std::vector<PartialSum>& partial_sums() const { return partial_sums_; }
   void set_partial_sums(std::vector<PartialSum> sums) { partial_sums_ = std::move(sums); }
 
+  // Whether another pipeline stage holds the same weight, as the first and the last do of an
+  // embedding that is also the head: the gradient is the sum of both stages'. `copy`: of the one
+  // that is neither saved nor counted in norms.
+  bool tied() const { return tied_; }
+  void Tie(bool copy) {
+    tied_ = true;
+    if (copy) shard_.replica += 1;
+  }
+
   // Fills the local tensor: each piece from the stream (seed, "init", name), padding with 0.
   void Initialize(uint64_t seed) { InitializeInto(tensor_, seed); }
   // The same into another tensor of the local shape, of any dtype: a master, which keeps what the
@@ -125,6 +134,7 @@ class Parameter {
   at::Tensor tensor_;
   Initializer initializer_;
   std::vector<PartialSum> partial_sums_;
+  bool tied_ = false;
   GradientSink* sink_ = nullptr;
   bool grad_written_ = false;
   int pending_uses_ = 0;

@@ -14,7 +14,8 @@ namespace lathe {
 
 // The stage that `context` assigns to this rank, parameters not yet filled: call
 // Parameter::Initialize or LoadPretrained. `context` and `runner` must outlive it. Errors:
-// InvalidArgument as CheckLayout (parallel_layout.h) says it; Unimplemented for a pipeline.
+// InvalidArgument as CheckLayout (parallel_layout.h) says it, or boundaries that do not fit the
+// model and the ranks along "pp".
 absl::StatusOr<std::unique_ptr<Stage>> BuildModel(const ModelConfig& config,
                                                   const ParallelContext& context,
                                                   at::ScalarType dtype, BlockRunner& runner,

@@ -301,6 +301,16 @@ int64_t CountParameters(const ModelConfig& c) {
   return c.num_hidden_layers * layer + c.hidden_size + table * (c.tie_word_embeddings ? 1 : 2);
 }
 
+LayerFlops FlopsPerToken(const ModelConfig& c, int64_t seq_len) {
+  const double q = static_cast<double>(c.num_attention_heads * c.head_dim);
+  const double kv = static_cast<double>(c.num_key_value_heads * c.head_dim);
+  const double hidden = static_cast<double>(c.hidden_size);
+  const double weights = hidden * (2 * q + 2 * kv + 3.0 * c.intermediate_size);
+  // q·k and p·v: 2 products of 2 FLOPs per key, three times (forward, two in backward), half the
+  // keys on average.
+  return {.block = 6 * weights + 6.0 * seq_len * q, .head = 6 * hidden * c.vocab_size};
+}
+
 std::string WriteModelConfig(const ModelConfig& config, const std::string& dtype) {
   Json out = config.original;
   out.erase("torch_dtype");

@@ -69,6 +69,14 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& text, const std:
 // Weights of the whole model, a tied head counted once.
 int64_t CountParameters(const ModelConfig& config);
 
+// Matrix-product FLOPs of one token's forward and backward at this sequence length: 6 per weight in
+// a product, causal attention by half.
+struct LayerFlops {
+  double block = 0;
+  double head = 0;  // the embedding is a look-up
+};
+LayerFlops FlopsPerToken(const ModelConfig& config, int64_t seq_len);
+
 // config.json for a model that was trained with `dtype` ("float32", "bfloat16"): the original with
 // dtype set and the architecture named. Ends with a newline.
 std::string WriteModelConfig(const ModelConfig& config, const std::string& dtype);

@@ -12,14 +12,15 @@
 namespace lathe {
 
 absl::Status LoadPretrained(const std::string& directory, const ModelConfig& config,
-                            absl::Span<const NamedTensor> tensors) {
+                            absl::Span<const NamedTensor> tensors,
+                            const std::set<std::string, std::less<>>& elsewhere) {
   ABSL_ASSIGN_OR_RETURN(const ModelFiles files, ModelFiles::Open(directory));
   LoadOptions options;
   options.surplus_ok = [&](std::string_view name) {
     // Written by some tools beside the embedding that it is tied to; rotary tables by very old
     // ones.
     return (name == "lm_head.weight" && config.tie_word_embeddings) ||
-           name.ends_with(".rotary_emb.inv_freq");
+           name.ends_with(".rotary_emb.inv_freq") || elsewhere.contains(name);
   };
   return LoadTensors(files, tensors, options);
 }

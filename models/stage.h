@@ -1,9 +1,9 @@
 // Stage: what the trainer and the pipeline schedules see of a model: ordered blocks with global
-// names, of which this rank holds a contiguous part, from activations to activations. The stage
-// that holds the head turns hidden states into a loss through a LossFunction.
+// names, of which this rank holds a contiguous part, or several (its chunks), from activations to
+// activations. Where the head is, hidden states become a loss through a LossFunction.
 //
 //   auto stage = BuildModel(config, context, at::kFloat, runner);
-//   TensorList out = stage->Forward(micro_batch, {});
+//   TensorList out = stage->Forward(micro_batch, /*chunk=*/0, {});
 //   at::Tensor loss = loss_function.Compute(out[0], *stage->head(), micro_batch, total_weight);
 //   RunBackward({loss}, {{}});
 //
@@ -59,21 +59,28 @@ struct StageOptions {
   bool sequence_parallel = false;
   // Each MLP is computed again in backward from its input.
   bool recompute_mlp = false;
+  // Where a pipeline cuts the model into stages, as pipeline_parallel/partition.h makes them: of
+  // the layers 0 (the embedding), 1 to num_hidden_layers (the blocks) and num_hidden_layers + 1
+  // (the head), stage s has boundaries[s] to boundaries[s + 1] − 1; rank r of p along "pp" has the
+  // stages r, r + p, … as its chunks 0, 1, … Empty: one stage.
+  std::vector<int> boundaries = {};
 };
 
 class Stage {
  public:
   virtual ~Stage() = default;
 
-  // activations: empty on the first stage, what the previous stage returned on the others. Returns
-  // this stage's activations, each [batch, seq, hidden_size] (under sequence parallelism [batch,
-  // seq / tp, hidden_size]); on the last stage the normalised hidden states.
-  virtual TensorList Forward(const MicroBatch& batch, const TensorList& activations) = 0;
+  // The part `chunk` of what this rank holds, 0 where that is one. activations: none for the part
+  // with the embedding, what the part before returned for the others. Returns this part's
+  // activations, each [batch, seq, hidden_size] (under sequence parallelism [batch, seq / tp,
+  // hidden_size]); of the part with the head, the normalised hidden states.
+  virtual TensorList Forward(const MicroBatch& batch, int chunk, const TensorList& activations) = 0;
 
-  // The head, on the last stage; null elsewhere.
+  // The head, on the ranks that have it; null elsewhere.
   virtual OutputHead* head() = 0;
 
-  // All parameters that this rank holds, in model order, each once.
+  // All parameters that this rank holds, in model order, each once. A tied embedding's table comes
+  // first on both stages that hold it, since its gradient is complete last.
   virtual const std::vector<Parameter*>& parameters() = 0;
 
   virtual const ModelConfig& config() const = 0;

@@ -4,8 +4,8 @@ namespace lathe {
 
 void BoundStage::Begin(int, bool last) { optimizer_.BeginMicroBatch(last); }
 
-TensorList BoundStage::Forward(int micro_batch, const TensorList& activations) {
-  return stage_.Forward(batches_[micro_batch], activations);
+TensorList BoundStage::Forward(int micro_batch, int chunk, const TensorList& activations) {
+  return stage_.Forward(batches_[micro_batch], chunk, activations);
 }
 
 at::Tensor BoundStage::Loss(int micro_batch, const TensorList& activations) {

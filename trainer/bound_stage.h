@@ -1,10 +1,11 @@
 // A model's stage bound to one update's micro batches: what a schedule runs.
 //
 //   BoundStage bound(stage, loss, optimizer, micro_batches, total_weight);
-//   double loss = ForwardBackward(bound, micro_batches.size());
+//   double loss = ForwardBackward(bound, micro_batches.size(), pipeline);
 #ifndef LATHE_TRAINER_BOUND_STAGE_H_
 #define LATHE_TRAINER_BOUND_STAGE_H_
 
+#include <cstdint>
 #include <vector>
 
 #include "ATen/core/Tensor.h"
@@ -28,7 +29,10 @@ class BoundStage : public ScheduledStage {
         total_weight_(total_weight) {}
 
   void Begin(int micro_batch, bool last) override;
-  TensorList Forward(int micro_batch, const TensorList& activations) override;
+  int64_t NumSamples(int micro_batch) const override {
+    return batches_[micro_batch].input_ids.size(0);
+  }
+  TensorList Forward(int micro_batch, int chunk, const TensorList& activations) override;
   at::Tensor Loss(int micro_batch, const TensorList& activations) override;
 
  private:

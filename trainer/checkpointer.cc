@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -11,7 +12,6 @@
 #include "absl/status/status_macros.h"
 #include "absl/strings/str_cat.h"
 #include "lathe/base/read_file.h"
-#include "lathe/checkpoint/checkpoint.h"
 #include "lathe/checkpoint/checkpoint_directory.h"
 #include "lathe/checkpoint/model_files.h"
 
@@ -76,12 +76,21 @@ absl::StatusOr<std::string> Checkpointer::Save(const TrainerState& state, const 
   return absl::StrCat(output_dir_, "/", name);
 }
 
-absl::Status Checkpointer::LoadMyWeights(const std::string& checkpoint) {
-  ABSL_ASSIGN_OR_RETURN(const ModelFiles weights, ModelFiles::Open(checkpoint));
-  return LoadTensors(weights, optimizer_.Weights(weights_dtype_));
+LoadOptions Checkpointer::OthersTensors(absl::Span<const NamedTensor> mine) const {
+  const RankGroup stages = MakeRankGroup(context_.Group({"pp"}));
+  return {.surplus_ok = [names = NamesOnAllRanks(stages, mine)](std::string_view name) {
+    return names.contains(name);
+  }};
 }
 
-absl::Status Checkpointer::LoadMine(const std::string& checkpoint, TrainerState* state,
+absl::Status Checkpointer::LoadMyWeights(const std::string& checkpoint,
+                                         const LoadOptions& options) {
+  ABSL_ASSIGN_OR_RETURN(const ModelFiles weights, ModelFiles::Open(checkpoint));
+  return LoadTensors(weights, optimizer_.Weights(weights_dtype_), options);
+}
+
+absl::Status Checkpointer::LoadMine(const std::string& checkpoint, const LoadOptions& weights,
+                                    const LoadOptions& states, TrainerState* state,
                                     LoopState* loop) {
   const std::string state_file = checkpoint + "/trainer_state.json";
   const std::string loop_file = checkpoint + "/lathe_state.json";
@@ -89,22 +98,26 @@ absl::Status Checkpointer::LoadMine(const std::string& checkpoint, TrainerState*
   ABSL_ASSIGN_OR_RETURN(*state, TrainerState::FromJson(state_text, state_file));
   ABSL_ASSIGN_OR_RETURN(const std::string loop_text, ReadFile(loop_file));
   ABSL_ASSIGN_OR_RETURN(*loop, LoopState::FromJson(loop_text, loop_file));
-  ABSL_RETURN_IF_ERROR(LoadMyWeights(checkpoint));
+  ABSL_RETURN_IF_ERROR(LoadMyWeights(checkpoint, weights));
   // After the weights: where the optimizer has masters, they say more than the saved weights.
-  ABSL_ASSIGN_OR_RETURN(const ModelFiles states, ModelFiles::Open(checkpoint, "optimizer"));
-  return LoadTensors(states, optimizer_.States());
+  ABSL_ASSIGN_OR_RETURN(const ModelFiles files, ModelFiles::Open(checkpoint, "optimizer"));
+  return LoadTensors(files, optimizer_.States(), states);
 }
 
 absl::Status Checkpointer::Load(const std::string& checkpoint, TrainerState* state,
                                 LoopState* loop) {
+  const LoadOptions weights = OthersTensors(optimizer_.Weights(weights_dtype_));
+  const LoadOptions states = OthersTensors(optimizer_.States());
   // A rank that cannot read must not leave the others waiting in the first step.
-  ABSL_RETURN_IF_ERROR(MakeRankGroup(context_.World()).Agree(LoadMine(checkpoint, state, loop)));
+  ABSL_RETURN_IF_ERROR(
+      MakeRankGroup(context_.World()).Agree(LoadMine(checkpoint, weights, states, state, loop)));
   optimizer_.AfterLoad();
   return absl::OkStatus();
 }
 
 absl::Status Checkpointer::LoadWeights(const std::string& checkpoint) {
-  ABSL_RETURN_IF_ERROR(MakeRankGroup(context_.World()).Agree(LoadMyWeights(checkpoint)));
+  const LoadOptions weights = OthersTensors(optimizer_.Weights(weights_dtype_));
+  ABSL_RETURN_IF_ERROR(MakeRankGroup(context_.World()).Agree(LoadMyWeights(checkpoint, weights)));
   optimizer_.AfterLoad();
   return absl::OkStatus();
 }

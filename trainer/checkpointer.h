@@ -18,7 +18,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "lathe/checkpoint/atomic_directory.h"
+#include "lathe/checkpoint/checkpoint.h"
 #include "lathe/comm/parallel_context.h"
 #include "lathe/trainer/loop_state.h"
 #include "lathe/trainer/trainer_state.h"
@@ -56,8 +58,11 @@ class Checkpointer {
 
  private:
   absl::Status WriteModel(AtomicDirectory& directory) const;
-  absl::Status LoadMine(const std::string& checkpoint, TrainerState* state, LoopState* loop);
-  absl::Status LoadMyWeights(const std::string& checkpoint);
+  // What this rank reads. The options say which tensors other pipeline stages read.
+  absl::Status LoadMine(const std::string& checkpoint, const LoadOptions& weights,
+                        const LoadOptions& states, TrainerState* state, LoopState* loop);
+  absl::Status LoadMyWeights(const std::string& checkpoint, const LoadOptions& options);
+  LoadOptions OthersTensors(absl::Span<const NamedTensor> mine) const;
 
   const std::string output_dir_;
   const std::map<std::string, std::string> model_files_;

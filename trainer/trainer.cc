@@ -15,7 +15,6 @@
 #include "lathe/base/process_start.h"
 #include "lathe/checkpoint/checkpoint_directory.h"
 #include "lathe/layers/memory_meter.h"
-#include "lathe/pipeline_parallel/schedule.h"
 #include "lathe/trainer/bound_stage.h"
 #include "lathe/trainer/stop_request.h"
 #include "lathe/trainer/training_arguments.h"
@@ -69,6 +68,15 @@ nlohmann::json ControlState(bool saves, const TrainerControl& control) {
 
 Trainer::Trainer(const TrainingArguments& arguments, const TrainingPlan& plan, TrainerParts parts)
     : arguments_(arguments), plan_(plan), parts_(std::move(parts)) {
+  parts_.pipeline.group = &parts_.context.Group({"pp"});
+  parts_.pipeline.device = parts_.context.device();
+  if (parts_.pipeline.schedule == ScheduleKind::kZeroBubbleH1) {
+    deferred_ = std::make_unique<DeferringSink>(parts_.optimizer.sink());
+    parts_.pipeline.deferred = deferred_.get();
+    for (Parameter* parameter : parts_.stage.parameters()) {
+      if (parameter->trainable()) parameter->set_sink(deferred_.get());
+    }
+  }
   state_.max_steps = plan_.max_steps;
   state_.num_train_epochs = plan_.num_train_epochs;
   state_.logging_steps = plan_.logging_steps;
@@ -201,10 +209,10 @@ absl::Status Trainer::Update(int64_t epoch, int64_t update_in_epoch) {
 
   parts_.optimizer.BeginUpdate();
   BoundStage stage(parts_.stage, parts_.loss, parts_.optimizer, batches, /*total_weight=*/sums[0]);
-  const double my_loss = ForwardBackward(stage, static_cast<int>(window));
+  const double my_loss = ForwardBackward(stage, static_cast<int>(window), parts_.pipeline);
   parts_.optimizer.FinishGradients();
-  // Tensor ranks have the same loss: it is counted once. A stop that one rank was asked for is
-  // everybody's: all save the same step.
+  // The loss is where a pipeline's last stage is. Tensor ranks have the same: it is counted once. A
+  // stop that one rank was asked for is everybody's: all save the same step.
   const bool counts = parts_.context.Group({"tp"}).rank() == 0;
   const std::vector<double> outcome =
       Sum(parts_.context.World(), {counts ? my_loss : 0.0, StopRequested() ? 1.0 : 0.0});
@@ -320,16 +328,17 @@ absl::StatusOr<nlohmann::json> Trainer::Evaluate() {
     const std::vector<MicroBatch> one = {
         OnDevice({batch.input_ids.narrow(0, 0, rows), batch.labels.narrow(0, 0, rows)})};
     BoundStage stage(parts_.stage, parts_.loss, parts_.optimizer, one, parts_.loss.Weight(one[0]));
-    ForwardOnly(stage, 1, [&](int, double loss) {
+    // Only where a pipeline's last stage is.
+    ForwardOnly(stage, 1, parts_.pipeline, [&](int, double loss) {
       loss_sum += loss * static_cast<double>(batch.num_real_samples);
+      samples += static_cast<double>(batch.num_real_samples);
     });
-    samples += static_cast<double>(batch.num_real_samples);
     // Evaluations can take long, and a scheduler's patience is short.
     if (Sum(parts_.context.World(), {StopRequested() ? 1.0 : 0.0})[0] > 0) {
       return absl::CancelledError("stopped by a signal during an evaluation");
     }
   }
-  const std::vector<double> sums = Sum(parts_.context.Group({"dp"}), {loss_sum, samples});
+  const std::vector<double> sums = Sum(parts_.context.Group({"dp", "pp"}), {loss_sum, samples});
   nlohmann::json metrics = nlohmann::json::object();
   metrics["eval_loss"] = sums[0] / std::max(sums[1], 1.0);
   AddSpeed("eval", Now() - start, sums[1], static_cast<double>(loader.num_batches()), &metrics);

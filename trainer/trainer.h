@@ -13,13 +13,16 @@
 #define LATHE_TRAINER_TRAINER_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "lathe/comm/parallel_context.h"
 #include "lathe/datasets/data_loader.h"
+#include "lathe/layers/gradient_sink.h"
 #include "lathe/models/stage.h"
+#include "lathe/pipeline_parallel/schedule.h"
 #include "lathe/trainer/callback.h"
 #include "lathe/trainer/checkpointer.h"
 #include "lathe/trainer/loop_state.h"
@@ -42,6 +45,8 @@ struct TrainerParts {
   Checkpointer& checkpointer;
   const ParallelContext& context;
   std::vector<Callback*> callbacks;
+  // Its schedule and chunks; the rest is the trainer's to fill in.
+  Pipeline pipeline = {};
 };
 
 struct TrainResult {
@@ -52,6 +57,8 @@ struct TrainResult {
 
 class Trainer {
  public:
+  // A schedule that defers weight gradients has the stage's parameters give them to the trainer's
+  // sink from now on.
   Trainer(const TrainingArguments& arguments, const TrainingPlan& plan, TrainerParts parts);
 
   // Trains to plan.max_steps, from the checkpoint `resume_from` if not empty.
@@ -86,6 +93,7 @@ class Trainer {
   const TrainingArguments arguments_;
   const TrainingPlan plan_;
   TrainerParts parts_;
+  std::unique_ptr<DeferringSink> deferred_;  // for a schedule that wants one
   TrainerState state_;
   LoopState loop_;
   TrainerControl control_;

@@ -30,7 +30,8 @@ struct ZeroOptimizer::Slot {
 struct ZeroOptimizer::Bucket {
   at::Tensor grads;  // a range of flat_grads_
   std::vector<Slot*> slots;
-  int pending = 0;  // slots that are not ready yet
+  bool tied = false;  // another pipeline stage has a part of one of the gradients
+  int pending = 0;    // slots that are not ready yet
   PendingCollective reduction;
 };
 
@@ -80,6 +81,7 @@ void ZeroOptimizer::MakeBuckets() {
     }
     slot->bucket = buckets_.size() - 1;
     buckets_.back().slots.push_back(slot.get());
+    buckets_.back().tied |= slot->parameter->tied();
     slot->parameter->main_grad = flat_grads_.narrow(0, offset, size).view(slot->master.sizes());
     offset += size;
   }
@@ -112,8 +114,12 @@ void ZeroOptimizer::OnReady(Parameter& parameter) {
 
 void ZeroOptimizer::LaunchReadyBuckets(bool all) {
   const Communicator& dp = context_.Group({"dp"});
-  while (next_bucket_ < buckets_.size() && (all || buckets_[next_bucket_].pending == 0)) {
-    Bucket& bucket = buckets_[next_bucket_++];
+  while (next_bucket_ < buckets_.size()) {
+    Bucket& bucket = buckets_[next_bucket_];
+    // The stages of a pipeline meet when their backwards are done, not within: one may wait for the
+    // other's gradients.
+    if (!all && (bucket.pending > 0 || bucket.tied)) return;
+    ++next_bucket_;
     for (Slot* slot : bucket.slots) {
       Parameter& parameter = *slot->parameter;
       // A parameter that no micro batch of this rank used still takes part in the sum.
@@ -123,6 +129,7 @@ void ZeroOptimizer::LaunchReadyBuckets(bool all) {
         const Communicator& group = context_.Group({sum.axis});
         group.AllReduceInBlocks(parameter.main_grad, sum.block == 0 ? group.size() : sum.block);
       }
+      if (parameter.tied()) context_.EmbeddingGroup().AllReduce(parameter.main_grad);
     }
     bucket.reduction = dp.AllReduceAsync(bucket.grads);
   }

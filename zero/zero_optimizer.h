@@ -10,8 +10,9 @@
 // not averaged, over the ranks: losses are already divided by the update's global weight. Buckets
 // are reduced while backward goes on.
 //
-// Order of gradient work: accumulate → sum over the parameter's own axes → data-parallel sum → norm
-// over the world, each logical element once → clip → step.
+// Order of gradient work: accumulate → sum over the parameter's own axes → sum of a tied embedding
+// over its two pipeline stages → data-parallel sum → norm over the world, each logical element once
+// → clip → step.
 //
 // Thread rule: one rank's optimizer is used by the thread that trains.
 #ifndef LATHE_ZERO_ZERO_OPTIMIZER_H_
@@ -53,8 +54,11 @@ class ZeroOptimizer {
 
   // Forgets the gradients of the last update.
   void BeginUpdate();
-  // Before each micro batch's forward; `last`: none follows within this update.
+  // Before each micro batch's forward and backward; `last`: no other follows within this update.
   void BeginMicroBatch(bool last);
+
+  // Where gradients go; for sinks that do something before, such as deferring them.
+  GradientSink& sink() { return sink_; }
 
   struct StepResult {
     double grad_norm = 0;  // L2 over the whole model, before clipping

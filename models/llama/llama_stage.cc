@@ -1,5 +1,6 @@
 #include "lathe/models/llama/llama_stage.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -30,45 +31,59 @@ class LlamaHead : public OutputHead {
   VocabParallelHead head_;
 };
 
+// A contiguous part of the model.
+struct Chunk {
+  bool embeds = false;  // begins with the embedding
+  bool ends = false;    // ends with the final norm and the head
+  int first_block = 0;
+  std::vector<std::unique_ptr<LlamaBlock>> blocks;
+};
+
 class LlamaStage : public Stage {
  public:
-  LlamaStage(const ModelConfig& config, const Communicator& tp, at::TensorOptions tensor_options,
-             BlockRunner& runner, const StageOptions& options)
-      : config_(config),
-        device_(tensor_options.device()),
-        runner_(runner),
-        embed_("model.embed_tokens", config.vocab_size, config.hidden_size, EmbeddingInit(config),
-               tp, tensor_options, config.pad_token_id, options.sequence_parallel) {
-    parameters_.push_back(embed_.shard().weight.get());
-    for (int i = 0; i < config.num_hidden_layers; ++i) {
-      blocks_.push_back(std::make_unique<LlamaBlock>(config, i, tp, tensor_options, options));
-      parameters_.insert(parameters_.end(), blocks_[i]->parameters().begin(),
-                         blocks_[i]->parameters().end());
+  LlamaStage(const ModelConfig& config, const ParallelContext& context,
+             at::TensorOptions tensor_options, BlockRunner& runner, const StageOptions& options)
+      : config_(config), device_(tensor_options.device()), runner_(runner) {
+    const Communicator& tp = context.Group({"tp"});
+    const int num_blocks = static_cast<int>(config.num_hidden_layers);
+    const Communicator& pp = context.Group({"pp"});
+    std::vector<int> boundaries = options.boundaries;
+    if (boundaries.empty()) boundaries = {0, num_blocks + 2};
+    for (size_t stage = pp.rank(); stage + 1 < boundaries.size(); stage += pp.size()) {
+      const int begin = boundaries[stage], end = boundaries[stage + 1];
+      Chunk chunk{.embeds = begin == 0, .ends = end == num_blocks + 2};
+      chunk.first_block = std::max(begin, 1) - 1;
+      for (int i = chunk.first_block; i < std::min(end, num_blocks + 1) - 1; ++i) {
+        chunk.blocks.push_back(
+            std::make_unique<LlamaBlock>(config, i, tp, tensor_options, options));
+      }
+      chunks_.push_back(std::move(chunk));
     }
-    norm_ = MakeNormWeight("model.norm.weight", config.hidden_size, tp, tensor_options, options);
-    parameters_.push_back(norm_.get());
-    if (!config.tie_word_embeddings) {
-      lm_head_ =
-          VocabShard::Create("lm_head.weight", config.vocab_size, config.hidden_size,
-                             Initializer::Normal(config.initializer_range), tp, tensor_options);
-      parameters_.push_back(lm_head_->weight.get());
+    MakeEmbedding(tp, tensor_options, options);
+    for (const Chunk& chunk : chunks_) {
+      for (const auto& block : chunk.blocks) {
+        parameters_.insert(parameters_.end(), block->parameters().begin(),
+                           block->parameters().end());
+      }
     }
-    head_ = std::make_unique<LlamaHead>(lm_head_ ? *lm_head_ : embed_.shard(), tp,
-                                        options.sequence_parallel);
+    if (chunks_.back().ends) MakeHead(tp, tensor_options, options);
   }
 
-  TensorList Forward(const MicroBatch& batch, const TensorList& activations) override {
-    TORCH_CHECK(activations.empty(), "the first stage takes no activations");
-    at::Tensor h = embed_.Forward(batch.input_ids);
+  TensorList Forward(const MicroBatch& batch, int chunk, const TensorList& activations) override {
+    const Chunk& part = chunks_[chunk];
+    TORCH_CHECK(activations.size() == (part.embeds ? 0 : 1),
+                "a part of the model takes the activations of the part before, the first none");
+    at::Tensor h = part.embeds ? embed_->Forward(batch.input_ids) : activations[0];
     const RotaryTable rotary = Rotary(batch.input_ids.size(1));
-    for (size_t i = 0; i < blocks_.size(); ++i) {
-      LlamaBlock* block = blocks_[i].get();
-      h = runner_.Run(static_cast<int>(i), block->parameters(), {h},
-                      [block, rotary](const TensorList& in) {
-                        return TensorList{block->Forward(in[0], rotary)};
-                      })[0];
+    int i = part.first_block;
+    for (const auto& owned : part.blocks) {
+      LlamaBlock* block = owned.get();
+      h = runner_.Run(i++, block->parameters(), {h}, [block, rotary](const TensorList& in) {
+        return TensorList{block->Forward(in[0], rotary)};
+      })[0];
     }
-    return {RmsNorm(h, *norm_, config_.rms_norm_eps)};
+    if (part.ends) h = RmsNorm(h, *norm_, config_.rms_norm_eps);
+    return {h};
   }
 
   OutputHead* head() override { return head_.get(); }
@@ -76,20 +91,38 @@ class LlamaStage : public Stage {
   const ModelConfig& config() const override { return config_; }
 
   double FlopsPerToken(int64_t seq_len) const override {
-    const double attention_width =
-        static_cast<double>(config_.num_attention_heads) * config_.head_dim;
-    const double kv_width = static_cast<double>(config_.num_key_value_heads) * config_.head_dim;
-    const double per_layer = config_.hidden_size *
-                             (2 * attention_width + 2 * kv_width + 3.0 * config_.intermediate_size);
-    const double weights = config_.num_hidden_layers * per_layer +
-                           static_cast<double>(config_.hidden_size) * config_.vocab_size;
-    // q·k and p·v: 2 products of 2 FLOPs per key, three times (forward, two in backward), half the
-    // keys on average.
-    const double attention = config_.num_hidden_layers * 6.0 * seq_len * attention_width;
-    return 6 * weights + attention;
+    const LayerFlops flops = lathe::FlopsPerToken(config_, seq_len);
+    return static_cast<double>(config_.num_hidden_layers) * flops.block + flops.head;
   }
 
  private:
+  // The table is where it is looked up, and where a tied head multiplies by it.
+  void MakeEmbedding(const Communicator& tp, at::TensorOptions tensor_options,
+                     const StageOptions& options) {
+    const bool embeds = chunks_.front().embeds, ends = chunks_.back().ends;
+    if (!embeds && !(ends && config_.tie_word_embeddings)) return;
+    embed_.emplace("model.embed_tokens", config_.vocab_size, config_.hidden_size,
+                   EmbeddingInit(config_), tp, tensor_options, config_.pad_token_id,
+                   options.sequence_parallel);
+    Parameter* table = embed_->shard().weight.get();
+    if (config_.tie_word_embeddings && !(embeds && ends)) table->Tie(/*copy=*/ends);
+    parameters_.push_back(table);
+  }
+
+  void MakeHead(const Communicator& tp, at::TensorOptions tensor_options,
+                const StageOptions& options) {
+    norm_ = MakeNormWeight("model.norm.weight", config_.hidden_size, tp, tensor_options, options);
+    parameters_.push_back(norm_.get());
+    if (!config_.tie_word_embeddings) {
+      lm_head_ =
+          VocabShard::Create("lm_head.weight", config_.vocab_size, config_.hidden_size,
+                             Initializer::Normal(config_.initializer_range), tp, tensor_options);
+      parameters_.push_back(lm_head_->weight.get());
+    }
+    head_ = std::make_unique<LlamaHead>(lm_head_ ? *lm_head_ : embed_->shard(), tp,
+                                        options.sequence_parallel);
+  }
+
   static Initializer EmbeddingInit(const ModelConfig& config) {
     Initializer init = Initializer::Normal(config.initializer_range);
     init.zero_row = config.pad_token_id.value_or(-1);
@@ -107,8 +140,8 @@ class LlamaStage : public Stage {
   ModelConfig config_;
   c10::Device device_;
   BlockRunner& runner_;
-  VocabParallelEmbedding embed_;
-  std::vector<std::unique_ptr<LlamaBlock>> blocks_;
+  std::vector<Chunk> chunks_;
+  std::optional<VocabParallelEmbedding> embed_;
   std::unique_ptr<Parameter> norm_;
   std::optional<VocabShard> lm_head_;  // absent when tied to embed_
   std::unique_ptr<LlamaHead> head_;
@@ -121,9 +154,8 @@ class LlamaStage : public Stage {
 std::unique_ptr<Stage> MakeLlamaStage(const ModelConfig& config, const ParallelContext& context,
                                       at::ScalarType dtype, BlockRunner& runner,
                                       const StageOptions& options) {
-  return std::make_unique<LlamaStage>(config, context.Group({"tp"}),
-                                      at::TensorOptions(context.device()).dtype(dtype), runner,
-                                      options);
+  return std::make_unique<LlamaStage>(
+      config, context, at::TensorOptions(context.device()).dtype(dtype), runner, options);
 }
 
 }  // namespace lathe

@@ -12,9 +12,10 @@
 
 namespace lathe {
 
-// The blocks that `context` assigns to this rank, with uninitialised parameters of `dtype` (then
-// Initialize or LoadPretrained). `context` and `runner` must outlive the stage. Sizes must divide
-// by the tensor-parallel degree (TORCH_CHECK; BuildModel has validated them).
+// The parts of the model that `context` and the options assign to this rank, with uninitialised
+// parameters of `dtype` (then Initialize or LoadPretrained). `context` and `runner` must outlive
+// the stage. Sizes must divide by the tensor-parallel degree (TORCH_CHECK; BuildModel has validated
+// them).
 std::unique_ptr<Stage> MakeLlamaStage(const ModelConfig& config, const ParallelContext& context,
                                       at::ScalarType dtype, BlockRunner& runner,
                                       const StageOptions& options);

@@ -46,7 +46,7 @@ TEST_P(LlamaStageTest, EqualsTransformers) {
 
     MicroBatch batch;
     batch.input_ids = *golden->Load("input_ids");
-    const at::Tensor hidden = (*stage)->Forward(batch, {})[0];
+    const at::Tensor hidden = (*stage)->Forward(batch, /*chunk=*/0, {})[0];
     const at::Tensor logits = (*stage)->head()->Logits(hidden);
     // The bar of the project: 2e-5 absolute.
     EXPECT_LT(logits.sub(*golden->Load("logits")).abs().max().item().toDouble(), 2e-5);

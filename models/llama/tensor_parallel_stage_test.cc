@@ -91,7 +91,7 @@ Result TrainOneStep(const ParallelContext& context, const ModelConfig& config,
   optimizer.BeginMicroBatch(/*last=*/false);  // nothing is reduced yet: the bytes are the layers'
   const Communicator& tp = context.Group({"tp"});
   const uint64_t before = tp.bytes_sent();
-  const at::Tensor hidden = (*stage)->Forward(batch, {})[0];
+  const at::Tensor hidden = (*stage)->Forward(batch, /*chunk=*/0, {})[0];
   const at::Tensor loss = (*stage)->head()->WeightedCrossEntropy(hidden, targets, weights);
   RunBackward({loss}, {{}});
   result.bytes = tp.bytes_sent() - before;

@@ -75,6 +75,11 @@ TEST_F(BadFlagsTest, DegreesThatDoNotFit) {
   Expect({"--nproc_per_node", "4", "--tp", "4"}, {"num_attention_heads, 2", "1, 2"});
   Expect({"--nproc_per_node", "2", "--pp", "2"},
          {"--pipeline_model_parallel_size 2", "num_hidden_layers is 1"});
+  Expect({"--pipeline_schedule", "interleaved"},
+         {"--pipeline_schedule interleaved", "--pipeline_model_parallel_size"});
+  Expect({"--pipeline_schedule", "1f"}, {"--pipeline_schedule", "1f1b"});
+  Expect({"--pipeline_model_parallel_layout", "EttL"},
+         {"--pipeline_model_parallel_layout EttL", "1 t (num_hidden_layers)"});
   Expect({"--nproc_per_node", "2", "--tp", "0"}, {"--tp", "0"});
 }
 

@@ -118,5 +118,14 @@ TEST_F(LaunchedRanksTest, TensorParallel) {
                "--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "1"});
 }
 
+TEST_F(LaunchedRanksTest, PipelineParallel) {
+  ExpectEqual("pp2", {"--nproc_per_node", "2", "--pipeline_model_parallel_size", "2",
+                      "--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "4"});
+  ExpectEqual("tp2_pp2_zero_bubble",
+              {"--nproc_per_node", "4", "--tensor_model_parallel_size", "2",
+               "--pipeline_model_parallel_size", "2", "--pipeline_schedule", "zb-h1",
+               "--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "4"});
+}
+
 }  // namespace
 }  // namespace lathe

@@ -14,6 +14,7 @@
 #include "lathe/models/auto_model.h"
 #include "lathe/models/model_config.h"
 #include "lathe/models/pretrained.h"
+#include "lathe/pipeline_parallel/partition.h"
 #include "lathe/trainer/causal_lm_loss.h"
 #include "lathe/trainer/checkpointer.h"
 #include "lathe/trainer/flow_callback.h"
@@ -72,7 +73,8 @@ TrainingArguments Arguments(const SmallTraining& training) {
   a.set_weight_decay(0.1);
   a.set_max_grad_norm(training.max_grad_norm);
   a.set_logging_steps(1);
-  a.set_save_strategy("no");
+  a.set_save_strategy(training.output_dir.empty() ? "no" : "steps");
+  a.set_save_steps(3);
   return a;
 }
 
@@ -100,10 +102,25 @@ Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training
   PlainRunner plain;
   RecomputeRunner recompute(plain);
   BlockRunner& runner = training.recompute ? static_cast<BlockRunner&>(recompute) : plain;
-  const auto stage = Must(BuildModel(
-      Must(ReadModelConfig(folder)), context, training.dtype, runner,
-      {.sequence_parallel = training.sequence_parallel, .recompute_mlp = training.recompute_mlp}));
-  Must(LoadPretrained(folder, *stage));
+  ModelConfig config = Must(ReadModelConfig(folder));
+  if (training.num_layers > 0) config.num_hidden_layers = training.num_layers;
+  const LayerFlops flops = FlopsPerToken(config, kTokens);
+  const LayerPartition partition =
+      Must(PartitionLayers({.num_blocks = static_cast<int>(config.num_hidden_layers),
+                            .block_cost = flops.block,
+                            .head_cost = flops.head,
+                            .num_ranks = context.mesh().size("pp"),
+                            .num_layers_per_virtual_stage = training.num_layers_per_virtual_stage,
+                            .layout = training.layout}));
+  const auto stage = Must(BuildModel(config, context, training.dtype, runner,
+                                     {.sequence_parallel = training.sequence_parallel,
+                                      .recompute_mlp = training.recompute_mlp,
+                                      .boundaries = partition.boundaries}));
+  if (training.num_layers > 0) {
+    for (Parameter* parameter : stage->parameters()) parameter->Initialize(/*seed=*/5);
+  } else {
+    Must(LoadPretrained(folder, *stage));
+  }
 
   const Communicator& dp = context.Group({"dp"});
   const SmallDataset dataset;
@@ -127,20 +144,22 @@ Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training
                            .max_grad_norm = a.max_grad_norm(),
                            .reduce_bucket_elements = training.reduce_bucket_elements},
                           context);
-  Checkpointer checkpointer("", {}, training.dtype, 0, optimizer, context);
+  Checkpointer checkpointer(training.output_dir, {}, training.dtype, 0, optimizer, context);
   FlowCallback flow(a);
   CausalLmLoss loss;
-  Trainer trainer(a, plan,
-                  {.stage = *stage,
-                   .loss = loss,
-                   .optimizer = optimizer,
-                   .schedule = schedule,
-                   .train = train,
-                   .eval = &eval,
-                   .checkpointer = checkpointer,
-                   .context = context,
-                   .callbacks = {&flow}});
-  Must(trainer.Train("").status());
+  Trainer trainer(
+      a, plan,
+      {.stage = *stage,
+       .loss = loss,
+       .optimizer = optimizer,
+       .schedule = schedule,
+       .train = train,
+       .eval = &eval,
+       .checkpointer = checkpointer,
+       .context = context,
+       .callbacks = {&flow},
+       .pipeline = {.schedule = training.schedule, .num_chunks = partition.num_chunks}});
+  Must(trainer.Train(training.resume_from).status());
 
   Outcome outcome;
   for (const nlohmann::json& entry : trainer.state().log_history) {
@@ -160,7 +179,7 @@ Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training
 
 Differences Difference(const Outcome& a, const Outcome& b) {
   Differences result;
-  if (a.losses.size() != b.losses.size() || a.weights.size() != b.weights.size()) {
+  if (a.losses.size() != b.losses.size() || a.weights.empty()) {
     return {HUGE_VAL, HUGE_VAL, HUGE_VAL, HUGE_VAL};
   }
   const auto relative = [](double x, double y) { return std::abs(x - y) / std::abs(y); };
@@ -171,8 +190,8 @@ Differences Difference(const Outcome& a, const Outcome& b) {
   result.losses = std::max(result.losses, relative(a.eval_loss, b.eval_loss));
   // As everywhere in the project: a gradient's denominator is at least 1e-4 of the global norm.
   const double floor = 1e-4 * b.grad_norms.back();
-  for (const auto& [name, whole] : b.weights) {
-    result.weights = std::max(result.weights, PartsError(a.weights.at(name), whole, 0));
+  for (const auto& [name, parts] : a.weights) {
+    result.weights = std::max(result.weights, PartsError(parts, b.weights.at(name), 0));
     result.gradients =
         std::max(result.gradients, PartsError(a.gradients.at(name), b.gradients.at(name), floor));
   }

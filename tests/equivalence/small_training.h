@@ -18,6 +18,7 @@
 #include "c10/core/ScalarType.h"
 #include "lathe/comm/parallel_context.h"
 #include "lathe/layers/parameter.h"
+#include "lathe/pipeline_parallel/actions.h"
 
 namespace lathe {
 
@@ -32,6 +33,15 @@ struct SmallTraining {
   bool recompute_mlp = false;
   bool sequence_parallel = false;
   int64_t reduce_bucket_elements = 4000;  // several buckets
+  // Above 0: so many layers, of weights from a seed, instead of the folder's model.
+  int num_layers = 0;
+  // Of a pipeline.
+  ScheduleKind schedule = ScheduleKind::k1F1B;
+  int num_layers_per_virtual_stage = 0;
+  std::string layout = "flops";
+  // Where step 3 and the last are saved, if not empty, and the checkpoint from which the training
+  // goes on.
+  std::string output_dir, resume_from;
 };
 
 struct Outcome {
@@ -47,7 +57,7 @@ struct Outcome {
 Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training);
 
 // The largest relative differences: of losses and norms by value, of tensors max|a−b| / max|b|,
-// where `a` may have parts of tensors and `b` has them whole.
+// where `a` may have some of them, or parts, and `b` has all, whole.
 struct Differences {
   double losses = 0, grad_norms = 0, gradients = 0, weights = 0;
 };

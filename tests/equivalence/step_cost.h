@@ -16,14 +16,20 @@ namespace lathe {
 inline constexpr int64_t kStepCostTokens = 4 * 512;  // of an update
 
 struct StepCost {
-  double seconds = 0;  // of an update, the first not counted
+  double seconds = 0;           // of an update, the first not counted
+  double schedule_seconds = 0;  // of them: forwards and backwards, without the optimizer
+  // What this rank's stage takes for all micro batches when it never waits, beside the others'
+  // doing the same: schedule_seconds ≥ the slowest stage's · (m + p − 1) / m.
+  double stage_seconds = 0;
   // Of tensors, at most, in the counted updates and since the model was built: by the memory meter,
   // hence of all ranks where they are threads.
   int64_t peak_bytes = 0;
 };
 
-// Collective over the ranks of `context`.
-StepCost MeasureSteps(const ParallelContext& context, const StageOptions& options, int num_updates);
+// Collective over the ranks of `context`. An update's tokens are dealt to `num_micro_batches`; a
+// pipeline is cut by FLOPs and runs 1F1B.
+StepCost MeasureSteps(const ParallelContext& context, StageOptions options, int num_updates,
+                      int num_micro_batches = 1);
 
 }  // namespace lathe
 

@@ -45,7 +45,7 @@ Output Evaluate(const ParallelContext& context, const nlohmann::json& golden, in
   batch.input_ids =
       at::tensor(golden["input_ids"].get<std::vector<int64_t>>()).narrow(0, 0, tokens);
   batch.input_ids = batch.input_ids.view({1, tokens});
-  const at::Tensor hidden = (*stage)->Forward(batch, {})[0];
+  const at::Tensor hidden = (*stage)->Forward(batch, /*chunk=*/0, {})[0];
   const at::Tensor targets =
       at::cat({batch.input_ids.narrow(1, 1, tokens - 1), at::full({1, 1}, -100, at::kLong)}, 1);
   const at::Tensor weights = targets.ne(-100).to(at::kFloat).div(tokens - 1);
