@@ -9,7 +9,8 @@ TensorList BoundStage::Forward(int micro_batch, int chunk, const TensorList& act
 }
 
 at::Tensor BoundStage::Loss(int micro_batch, const TensorList& activations) {
-  return loss_.Compute(activations[0], *stage_.head(), batches_[micro_batch], total_weight_);
+  return loss_.Compute(activations[0], *stage_.head(), batches_[micro_batch],
+                       total_weights_[micro_batch]);
 }
 
 }  // namespace lathe

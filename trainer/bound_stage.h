@@ -1,11 +1,12 @@
 // A model's stage bound to one update's micro batches: what a schedule runs.
 //
-//   BoundStage bound(stage, loss, optimizer, micro_batches, total_weight);
+//   BoundStage bound(stage, loss, optimizer, micro_batches, total_weights);
 //   double loss = ForwardBackward(bound, micro_batches.size(), pipeline);
 #ifndef LATHE_TRAINER_BOUND_STAGE_H_
 #define LATHE_TRAINER_BOUND_STAGE_H_
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "ATen/core/Tensor.h"
@@ -18,15 +19,15 @@ namespace lathe {
 
 class BoundStage : public ScheduledStage {
  public:
-  // `total_weight`: of all micro batches of the update, over all ranks; losses are divided by it.
-  // References must outlive the object.
+  // `total_weights`: what each micro batch's loss is divided by; in training the weight of all
+  // micro batches of the update, over all ranks. References must outlive the object.
   BoundStage(Stage& stage, const LossFunction& loss, ZeroOptimizer& optimizer,
-             const std::vector<MicroBatch>& batches, double total_weight)
+             const std::vector<MicroBatch>& batches, std::vector<double> total_weights)
       : stage_(stage),
         loss_(loss),
         optimizer_(optimizer),
         batches_(batches),
-        total_weight_(total_weight) {}
+        total_weights_(std::move(total_weights)) {}
 
   void Begin(int micro_batch, bool last) override;
   int64_t NumSamples(int micro_batch) const override {
@@ -40,7 +41,7 @@ class BoundStage : public ScheduledStage {
   const LossFunction& loss_;
   ZeroOptimizer& optimizer_;
   const std::vector<MicroBatch>& batches_;
-  const double total_weight_;
+  const std::vector<double> total_weights_;
 };
 
 }  // namespace lathe

@@ -208,7 +208,8 @@ absl::Status Trainer::Update(int64_t epoch, int64_t update_in_epoch) {
   tokens = sums[1];
 
   parts_.optimizer.BeginUpdate();
-  BoundStage stage(parts_.stage, parts_.loss, parts_.optimizer, batches, /*total_weight=*/sums[0]);
+  BoundStage stage(parts_.stage, parts_.loss, parts_.optimizer, batches,
+                   std::vector<double>(batches.size(), /*total_weight=*/sums[0]));
   const double my_loss = ForwardBackward(stage, static_cast<int>(window), parts_.pipeline);
   parts_.optimizer.FinishGradients();
   // The loss is where a pipeline's last stage is. Tensor ranks have the same: it is counted once. A
@@ -319,19 +320,28 @@ absl::StatusOr<nlohmann::json> Trainer::Evaluate() {
   DataLoader& loader = *parts_.eval;
   loader.Seek(0, 0);
   double loss_sum = 0, samples = 0;
-  for (int64_t i = 0; i < loader.num_batches(); ++i) {
-    Batch batch = loader.Next();
-    // Hugging Face's mean: of the batches' means, weighted by samples. Samples that only fill up
-    // the last batch of a rank do not count, so that the number of ranks does not matter; a rank
-    // that has no others still takes part.
-    const int64_t rows = std::max<int64_t>(1, batch.num_real_samples);
-    const std::vector<MicroBatch> one = {
-        OnDevice({batch.input_ids.narrow(0, 0, rows), batch.labels.narrow(0, 0, rows)})};
-    BoundStage stage(parts_.stage, parts_.loss, parts_.optimizer, one, parts_.loss.Weight(one[0]));
+  // A pipeline's ranks work side by side on several batches; one rank would only take more memory.
+  const int pp = parts_.context.mesh().size("pp");
+  const int64_t window = pp == 1 ? 1 : 4 * pp;
+  for (int64_t first = 0; first < loader.num_batches(); first += window) {
+    std::vector<MicroBatch> batches;
+    std::vector<double> weights, real_samples;
+    for (int64_t i = first; i < std::min(first + window, loader.num_batches()); ++i) {
+      Batch batch = loader.Next();
+      // Hugging Face's mean: of the batches' means, weighted by samples. Samples that only fill up
+      // the last batch of a rank do not count, so that the number of ranks does not matter; a rank
+      // that has no others still takes part.
+      const int64_t rows = std::max<int64_t>(1, batch.num_real_samples);
+      batches.push_back(
+          OnDevice({batch.input_ids.narrow(0, 0, rows), batch.labels.narrow(0, 0, rows)}));
+      weights.push_back(parts_.loss.Weight(batches.back()));
+      real_samples.push_back(static_cast<double>(batch.num_real_samples));
+    }
+    BoundStage stage(parts_.stage, parts_.loss, parts_.optimizer, batches, std::move(weights));
     // Only where a pipeline's last stage is.
-    ForwardOnly(stage, 1, parts_.pipeline, [&](int, double loss) {
-      loss_sum += loss * static_cast<double>(batch.num_real_samples);
-      samples += static_cast<double>(batch.num_real_samples);
+    ForwardOnly(stage, static_cast<int>(batches.size()), parts_.pipeline, [&](int i, double loss) {
+      loss_sum += loss * real_samples[i];
+      samples += real_samples[i];
     });
     // Evaluations can take long, and a scheduler's patience is short.
     if (Sum(parts_.context.World(), {StopRequested() ? 1.0 : 0.0})[0] > 0) {

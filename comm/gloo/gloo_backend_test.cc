@@ -151,6 +151,18 @@ TEST_P(GlooTest, BroadcastExchangeBarrier) {
     group.Exchange({{a, next}, {b, next}}, {{ra, previous}, {rb, previous}});
     EXPECT_EQ(ra[2].item().toInt(), previous);
     EXPECT_EQ(rb[69999].item().toInt(), previous);
+
+    // The same beside other work, first the one, then the other.
+    ra.zero_();
+    rb.zero_();
+    const uint64_t before = group.bytes_sent();
+    const PendingCollective first = group.ExchangeAsync({{a, next}}, {{ra, previous}});
+    const PendingCollective second = group.ExchangeAsync({{b, next}}, {{rb, previous}});
+    second.Wait();
+    first.Wait();
+    EXPECT_EQ(ra[2].item().toInt(), previous);
+    EXPECT_EQ(rb[69999].item().toInt(), previous);
+    EXPECT_EQ(group.bytes_sent() - before, a.nbytes() + b.nbytes());
   });
 }
 
@@ -218,6 +230,21 @@ TEST(GlooFailureTest, ADeadPeerIsNamed) {
     outer.World().Barrier();
   });
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(30));
+}
+
+TEST(EmbeddingGroupTest, IsTheTwoEndsOfAPipeline) {
+  RunThreadRanks(*ProcessMesh::Create({{"dp", 2}, {"pp", 3}}), [](const ParallelContext& context) {
+    const Communicator& group = context.EmbeddingGroup();
+    const int dp = context.rank() % 2, pp = context.rank() / 2;
+    if (pp == 1) {
+      EXPECT_EQ(group.size(), 1);
+      return;
+    }
+    EXPECT_EQ(group.global_ranks(), (std::vector<int>{dp, dp + 4}));
+    at::Tensor tensor = at::full({1}, context.rank(), at::kLong);
+    group.AllReduce(tensor);
+    EXPECT_EQ(tensor.item().toInt(), 2 * dp + 4);
+  });
 }
 
 TEST(GlooFailureTest, GroupsOfAMeshAreIndependent) {
