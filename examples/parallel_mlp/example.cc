@@ -1,7 +1,7 @@
-// A client of Lathe: a perceptron of four residual blocks learns y = sin(3x). The hidden features
-// of each block are split over tensor-parallel ranks, the blocks over the stages of a pipeline. The
-// ranks are threads here; with processes, ParallelContext::Create takes a ProcessMesh and a TCP
-// store instead (lathe/comm/gloo/gloo_backend.h).
+// A client of Lathe: a perceptron of four residual blocks learns y = sin(3x + 1). The hidden
+// features of each block are split over tensor-parallel ranks, the blocks over the stages of a
+// pipeline. The ranks are threads here; with processes, ParallelContext::Create takes a ProcessMesh
+// and a TCP store instead (lathe/comm/gloo/gloo_backend.h).
 //
 // Prints the loss for several meshes, which are equal but for rounding.
 #include <cmath>
@@ -95,7 +95,10 @@ class Model : public lathe::ScheduledStage {
 
   at::Tensor Loss(int micro_batch, const lathe::TensorList& activations) override {
     const at::Tensor y = activations[0].mean(1, /*keepdim=*/true);
-    return at::sub(y, at::sin(Inputs(micro_batch) * 3)).square().sum().div(kSamples);
+    return at::sub(y, at::sin(at::add(at::mul(Inputs(micro_batch), 3), 1)))
+        .square()
+        .sum()
+        .div(kSamples);
   }
 
   lathe::ZeroOptimizer& optimizer() { return *optimizer_; }
@@ -111,15 +114,15 @@ class Model : public lathe::ScheduledStage {
   std::unique_ptr<lathe::ZeroOptimizer> optimizer_;
 };
 
-// The loss after 400 updates, where the last stage is; 0 elsewhere.
+// The loss after 100 updates, where the last stage is; 0 elsewhere.
 double Train(const lathe::ParallelContext& context) {
   Model model(context);
   const lathe::Pipeline pipeline{.group = &context.Group({"pp"})};
   double loss = 0;
-  for (int update = 0; update < 400; ++update) {
+  for (int update = 0; update < 100; ++update) {
     model.optimizer().BeginUpdate();
     loss = lathe::ForwardBackward(model, kMicroBatches, pipeline);
-    model.optimizer().Step(/*learning_rate=*/3e-3);
+    model.optimizer().Step(/*learning_rate=*/1e-3);
   }
   return loss;
 }
@@ -139,7 +142,7 @@ int main() {
                           });
     std::printf("tensor-parallel %d, pipeline-parallel %d: loss %.6f\n", tp, pp, loss);
     if (tp * pp == 1) first = loss;
-    if (!(loss < 0.01) || std::abs(loss - first) > 0.1 * first) {
+    if (!(loss < 0.05) || std::abs(loss - first) > 0.01 * first) {
       std::fprintf(stderr, "example: this mesh did not learn what one process did\n");
       return 1;
     }
