@@ -99,6 +99,8 @@ TEST(SmallTrainingTest, NoticesAnotherUpdate) {
   const Outcome one = TrainSmall(*context, {});
   EXPECT_GT(Difference(TrainSmall(*context, {.batch_size = 4}), one).losses, 1e-6);
   EXPECT_GT(Difference(TrainSmall(*context, {.max_grad_norm = 0.5}), one).weights, 1e-6);
+  const Outcome sgd = TrainSmall(*context, {.sgd = true});
+  EXPECT_GT(Difference(TrainSmall(*context, {.batch_size = 4, .sgd = true}), sgd).weights, 1e-3);
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, MicroBatchesAndRanksTest, testing::Values("qwen2", "llama"),

@@ -15,6 +15,7 @@
 #include "lathe/models/model_config.h"
 #include "lathe/models/pretrained.h"
 #include "lathe/pipeline_parallel/partition.h"
+#include "lathe/trainer/callback.h"
 #include "lathe/trainer/causal_lm_loss.h"
 #include "lathe/trainer/checkpointer.h"
 #include "lathe/trainer/flow_callback.h"
@@ -26,7 +27,7 @@
 namespace lathe {
 namespace {
 
-constexpr int kSamples = 40, kTokens = 24;
+constexpr double kSgdEpsilon = 1e4;
 
 // Any failure fails the test by an exception, which thread ranks pass on.
 void Must(const absl::Status& status) {
@@ -40,26 +41,53 @@ T Must(absl::StatusOr<T> value) {
 }
 
 // Tokens that repeat with some period, so that there is something to learn; sample i has no labels
-// in its first i mod 7 · 3 tokens.
+// in its first i mod 7 eighths.
 class SmallDataset : public Dataset {
  public:
-  SmallDataset() : ids_(kSamples * kTokens), labels_(ids_.size()) {
-    for (int i = 0; i < kSamples; ++i) {
-      for (int j = 0; j < kTokens; ++j) {
-        const int at = i * kTokens + j;
-        ids_[at] = (i * 37 + (j % (3 + i % 5)) * 61 + 5) % 288;
-        labels_[at] = j < i % 7 * 3 ? -100 : ids_[at];
+  SmallDataset(int num_samples, int num_tokens, int64_t vocab_size)
+      : num_samples_(num_samples),
+        num_tokens_(num_tokens),
+        ids_(num_samples * num_tokens),
+        labels_(ids_.size()) {
+    for (int i = 0; i < num_samples; ++i) {
+      for (int j = 0; j < num_tokens; ++j) {
+        const int at = i * num_tokens + j;
+        ids_[at] = (i * 37 + (j % (3 + i % 5)) * 61 + 5) % vocab_size;
+        labels_[at] = j < i % 7 * num_tokens / 8 ? -100 : ids_[at];
       }
     }
   }
-  int64_t size() const override { return kSamples; }
+  int64_t size() const override { return num_samples_; }
   Sample Get(int64_t index) const override {
-    return {absl::MakeConstSpan(ids_).subspan(index * kTokens, kTokens),
-            absl::MakeConstSpan(labels_).subspan(index * kTokens, kTokens)};
+    return {absl::MakeConstSpan(ids_).subspan(index * num_tokens_, num_tokens_),
+            absl::MakeConstSpan(labels_).subspan(index * num_tokens_, num_tokens_)};
   }
 
  private:
+  const int num_samples_, num_tokens_;
   std::vector<int32_t> ids_, labels_;
+};
+
+std::map<std::string, std::vector<LogicalPiece>> Gradients(Stage& stage) {
+  std::map<std::string, std::vector<LogicalPiece>> gradients;
+  for (Parameter* parameter : stage.parameters()) {
+    gradients[parameter->name()] = LogicalPieces(*parameter, parameter->main_grad.cpu().clone());
+  }
+  return gradients;
+}
+
+// Keeps the gradients of step 1.
+class FirstGradients : public Callback {
+ public:
+  FirstGradients(Stage& stage, Outcome& outcome) : stage_(stage), outcome_(outcome) {}
+  absl::Status OnStepEnd(const TrainerState& state, const StepInfo&, TrainerControl&) override {
+    if (state.global_step == 1) outcome_.first_gradients = Gradients(stage_);
+    return absl::OkStatus();
+  }
+
+ private:
+  Stage& stage_;
+  Outcome& outcome_;
 };
 
 TrainingArguments Arguments(const SmallTraining& training) {
@@ -67,15 +95,27 @@ TrainingArguments Arguments(const SmallTraining& training) {
   a.set_per_device_train_batch_size(training.batch_size);
   a.set_gradient_accumulation_steps(training.accumulation);
   a.set_max_steps(training.max_steps);
-  a.set_learning_rate(5e-3);
+  a.set_learning_rate(training.sgd ? kSgdEpsilon : 5e-3);
   a.set_lr_scheduler_type("cosine");
   a.set_warmup_steps(2);
-  a.set_weight_decay(0.1);
+  a.set_weight_decay(training.sgd ? 0 : 0.1);
   a.set_max_grad_norm(training.max_grad_norm);
   a.set_logging_steps(1);
   a.set_save_strategy(training.output_dir.empty() ? "no" : "steps");
   a.set_save_steps(3);
   return a;
+}
+
+// Calls fn(part, the same part of the whole tensor) for the parts of a tensor that `a` has.
+template <typename Fn>
+void ForEachPart(const std::vector<LogicalPiece>& a, const at::Tensor& whole, const Fn& fn) {
+  for (const LogicalPiece& piece : a) {
+    at::Tensor part = whole;
+    for (int dim = 0; dim < piece.logical.num_dims(); ++dim) {
+      part = part.narrow(dim, piece.logical.offset[dim], piece.logical.length[dim]);
+    }
+    fn(piece.view, part);
+  }
 }
 
 // max|a − b| / max|b| over the parts of a tensor that `a` has; `b` has the whole one.
@@ -84,14 +124,22 @@ double PartsError(const std::vector<LogicalPiece>& a, const std::vector<LogicalP
   const at::Tensor whole = b.at(0).view;
   floor = std::max(floor, whole.abs().max().item().toDouble());
   double worst = 0;
-  for (const LogicalPiece& piece : a) {
-    at::Tensor part = whole;
-    for (int dim = 0; dim < piece.logical.num_dims(); ++dim) {
-      part = part.narrow(dim, piece.logical.offset[dim], piece.logical.length[dim]);
-    }
-    worst = std::max(worst, RelativeError(piece.view, part, floor));
-  }
+  ForEachPart(a, whole, [&](const at::Tensor& x, const at::Tensor& y) {
+    worst = std::max(worst, RelativeError(x, y, floor));
+  });
   return worst;
+}
+
+// |a − b| / |b| likewise.
+double PartsErrorL2(const std::vector<LogicalPiece>& a, const std::vector<LogicalPiece>& b,
+                    double floor) {
+  const at::Tensor whole = b.at(0).view;
+  double squares = 0;
+  ForEachPart(a, whole, [&](const at::Tensor& x, const at::Tensor& y) {
+    const double norm = x.sub(y).norm().item().toDouble();
+    squares += norm * norm;
+  });
+  return std::sqrt(squares) / std::max(floor, whole.norm().item().toDouble());
 }
 
 }  // namespace
@@ -104,7 +152,8 @@ Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training
   BlockRunner& runner = training.recompute ? static_cast<BlockRunner&>(recompute) : plain;
   ModelConfig config = Must(ReadModelConfig(folder));
   if (training.num_layers > 0) config.num_hidden_layers = training.num_layers;
-  const LayerFlops flops = FlopsPerToken(config, kTokens);
+  if (training.vocab_size > 0) config.vocab_size = training.vocab_size;
+  const LayerFlops flops = FlopsPerToken(config, training.num_tokens);
   const LayerPartition partition =
       Must(PartitionLayers({.num_blocks = static_cast<int>(config.num_hidden_layers),
                             .block_cost = flops.block,
@@ -123,13 +172,14 @@ Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training
   }
 
   const Communicator& dp = context.Group({"dp"});
-  const SmallDataset dataset;
+  const SmallDataset dataset(training.num_samples, training.num_tokens, config.vocab_size);
   LoaderOptions order{.batch_size = training.batch_size,
                       .seed = 3,
                       .shard_index = dp.rank(),
                       .num_shards = dp.size()};
   DataLoader train(dataset, order);
-  // 40 samples in batches of 3: the last ones are filled up, and must not count twice.
+  // Batches of 3, by which 40 samples do not divide: the last ones are filled up, and must not
+  // count twice.
   order.batch_size = 3;
   order.strategy = SamplingStrategy::kSequential;
   DataLoader eval(dataset, order);
@@ -140,12 +190,16 @@ Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training
                                                        .learning_rate = a.learning_rate(),
                                                        .kwargs = ""}));
   ZeroOptimizer optimizer(stage->parameters(),
-                          {.weight_decay = a.weight_decay(),
+                          {.adam_beta1 = training.sgd ? 0 : 0.9,
+                           .adam_epsilon = training.sgd ? kSgdEpsilon : 1e-8,
+                           .weight_decay = a.weight_decay(),
                            .max_grad_norm = a.max_grad_norm(),
                            .reduce_bucket_elements = training.reduce_bucket_elements},
                           context);
   Checkpointer checkpointer(training.output_dir, {}, training.dtype, 0, optimizer, context);
   FlowCallback flow(a);
+  Outcome outcome;
+  FirstGradients first_gradients(*stage, outcome);
   CausalLmLoss loss;
   Trainer trainer(
       a, plan,
@@ -157,30 +211,30 @@ Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training
        .eval = &eval,
        .checkpointer = checkpointer,
        .context = context,
-       .callbacks = {&flow},
+       .callbacks = {&flow, &first_gradients},
        .pipeline = {.schedule = training.schedule, .num_chunks = partition.num_chunks}});
   Must(trainer.Train(training.resume_from).status());
 
-  Outcome outcome;
   for (const nlohmann::json& entry : trainer.state().log_history) {
     if (!entry.contains("loss")) continue;
     outcome.losses.push_back(entry["loss"]);
     outcome.grad_norms.push_back(entry["grad_norm"]);
+    outcome.learning_rates.push_back(entry["learning_rate"]);
+    outcome.epochs.push_back(entry["epoch"]);
   }
   outcome.eval_loss = Must(trainer.Evaluate())["eval_loss"];
   for (Parameter* parameter : stage->parameters()) {
     outcome.weights[parameter->name()] =
         LogicalPieces(*parameter, parameter->tensor().detach().cpu().clone());
-    outcome.gradients[parameter->name()] =
-        LogicalPieces(*parameter, parameter->main_grad.cpu().clone());
   }
+  outcome.gradients = Gradients(*stage);
   return outcome;
 }
 
 Differences Difference(const Outcome& a, const Outcome& b) {
   Differences result;
   if (a.losses.size() != b.losses.size() || a.weights.empty()) {
-    return {HUGE_VAL, HUGE_VAL, HUGE_VAL, HUGE_VAL};
+    return {HUGE_VAL, HUGE_VAL, HUGE_VAL, HUGE_VAL, HUGE_VAL, HUGE_VAL};
   }
   const auto relative = [](double x, double y) { return std::abs(x - y) / std::abs(y); };
   for (size_t i = 0; i < a.losses.size(); ++i) {
@@ -194,6 +248,14 @@ Differences Difference(const Outcome& a, const Outcome& b) {
     result.weights = std::max(result.weights, PartsError(parts, b.weights.at(name), 0));
     result.gradients =
         std::max(result.gradients, PartsError(a.gradients.at(name), b.gradients.at(name), floor));
+  }
+  const double first_floor = 1e-4 * b.grad_norms.front();
+  for (const auto& [name, parts] : a.first_gradients) {
+    const std::vector<LogicalPiece>& whole = b.first_gradients.at(name);
+    result.first_gradients =
+        std::max(result.first_gradients, PartsError(parts, whole, first_floor));
+    result.first_gradients_l2 =
+        std::max(result.first_gradients_l2, PartsErrorL2(parts, whole, first_floor));
   }
   return result;
 }

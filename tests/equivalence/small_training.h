@@ -33,8 +33,14 @@ struct SmallTraining {
   bool recompute_mlp = false;
   bool sequence_parallel = false;
   int64_t reduce_bucket_elements = 4000;  // several buckets
-  // Above 0: so many layers, of weights from a seed, instead of the folder's model.
+  // Above 0: so many layers, of weights from a seed, instead of the folder's model; and another
+  // vocabulary.
   int num_layers = 0;
+  int64_t vocab_size = 0;
+  int num_samples = 40, num_tokens = 24;  // of the data
+  // weight −= learning rate · gradient, by AdamW's limit: no momentum, an epsilon beside which the
+  // second moment is nothing, and a learning rate multiplied by it.
+  bool sgd = false;
   // Of a pipeline.
   ScheduleKind schedule = ScheduleKind::k1F1B;
   int num_layers_per_virtual_stage = 0;
@@ -45,14 +51,16 @@ struct SmallTraining {
 };
 
 struct Outcome {
-  std::vector<double> losses, grad_norms;  // of each update
+  std::vector<double> losses, grad_norms, learning_rates, epochs;  // of each update
   double eval_loss = 0;
   // After the last update: the weights, and the gradients that it took (clipped, where they were),
   // as this rank has them: by name, with the part of the whole tensor that each is.
   std::map<std::string, std::vector<LogicalPiece>> weights, gradients;
+  // The same of step 1; empty for a training that goes on from a checkpoint.
+  std::map<std::string, std::vector<LogicalPiece>> first_gradients;
 };
 
-// Trains on 40 samples of 24 tokens, of which each sample has another number of labels. Needs
+// Trains on samples of which each has another number of labels. Needs
 // //tests/goldens/parity in the test's data and a folder of its own per rank under TEST_TMPDIR.
 Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training);
 
@@ -60,6 +68,8 @@ Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training
 // where `a` may have some of them, or parts, and `b` has all, whole.
 struct Differences {
   double losses = 0, grad_norms = 0, gradients = 0, weights = 0;
+  // Of step 1; in L2, |a−b| of a part over |b| of the whole tensor.
+  double first_gradients = 0, first_gradients_l2 = 0;
 };
 Differences Difference(const Outcome& a, const Outcome& b);
 
