@@ -16,6 +16,7 @@
 #include "absl/status/status_macros.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "lathe/base/beacon.h"
 
 namespace lathe {
 namespace {
@@ -112,6 +113,7 @@ absl::Status PosixFile::ReadAt(uint64_t offset, absl::Span<char> bytes) const {
     if (offset > kMaxOffset - done) return absl::OutOfRangeError("file offset beyond 2^63");
     const ssize_t got = pread(descriptor_, bytes.data() + done, bytes.size() - done,
                               static_cast<off_t>(offset + done));
+    GiveSign();
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return ErrnoError(errno, "read", path_);
     if (got == 0) {
@@ -130,6 +132,7 @@ absl::Status PosixFile::WriteAt(uint64_t offset, std::string_view bytes) const {
     if (offset > kMaxOffset - done) return absl::OutOfRangeError("file offset beyond 2^63");
     const ssize_t put = pwrite(descriptor_, bytes.data() + done, bytes.size() - done,
                                static_cast<off_t>(offset + done));
+    GiveSign();
     if (put < 0 && errno == EINTR) continue;
     if (put < 0) return ErrnoError(errno, "write", path_);
     // A file system that accepts nothing and reports nothing would loop for ever.
@@ -163,6 +166,7 @@ absl::Status PosixFile::Sync() const {
   // No retry after a failure: the kernel may have dropped the dirty pages, and a second fsync would
   // then report success for data that is lost.
   if (fsync(descriptor_) != 0) return ErrnoError(errno, "sync", path_);
+  GiveSign();
   return absl::OkStatus();
 }
 

@@ -18,6 +18,7 @@
 #include "ATen/ops/empty_like.h"
 #include "absl/strings/str_cat.h"
 #include "c10/util/Exception.h"
+#include "lathe/base/beacon.h"
 
 namespace lathe {
 namespace {
@@ -89,15 +90,15 @@ class Communicator::Worker {
     thread_.join();
   }
 
-  PendingCollective Post(std::function<void()> body) {
+  std::shared_future<void> Post(std::function<void()> body) {
     std::packaged_task<void()> task(std::move(body));
-    PendingCollective pending(task.get_future().share());
+    std::shared_future<void> done = task.get_future().share();
     {
       std::lock_guard<std::mutex> lock(mutex_);
       queue_.push_back(std::move(task));
     }
     changed_.notify_all();
-    return pending;
+    return done;
   }
 
   void Drain() {
@@ -157,6 +158,7 @@ void Communicator::Guarded(const char* op, const std::function<void()>& body) co
 }
 
 void Communicator::Run(const char* op, const std::function<void()>& body) const {
+  const InCollective waits(op, name_);
   if (worker_) worker_->Drain();
   Guarded(op, body);
 }
@@ -196,10 +198,12 @@ void Communicator::AllReduce(at::Tensor tensor, ReduceOp op) const {
 
 PendingCollective Communicator::Post(const char* op, std::function<void()> body) const {
   if (!worker_) worker_ = std::make_unique<Worker>();
-  return worker_->Post([this, op, body = std::move(body), state = at::ThreadLocalState()] {
+  auto guarded = [this, op, body = std::move(body), state = at::ThreadLocalState()] {
     at::ThreadLocalStateGuard guard(state);
     Guarded(op, body);
-  });
+    GiveSign();
+  };
+  return PendingCollective(worker_->Post(std::move(guarded)), op, name_);
 }
 
 PendingCollective Communicator::AllReduceAsync(at::Tensor tensor, ReduceOp op) const {

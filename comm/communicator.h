@@ -29,6 +29,7 @@
 #include <vector>
 
 #include "ATen/core/Tensor.h"
+#include "lathe/base/beacon.h"
 #include "lathe/comm/backend.h"
 
 namespace lathe {
@@ -52,14 +53,20 @@ class CollectiveError : public std::runtime_error {
 class PendingCollective {
  public:
   PendingCollective() = default;
-  explicit PendingCollective(std::shared_future<void> done) : done_(std::move(done)) {}
+  // `op` and `group` are what a rank that waits shows on its beacon (lathe/base/beacon.h).
+  PendingCollective(std::shared_future<void> done, const char* op, std::string group)
+      : done_(std::move(done)), op_(op), group_(std::move(group)) {}
   // Returns when the collective is complete; throws its CollectiveError. Idempotent.
   void Wait() const {
-    if (done_.valid()) done_.get();
+    if (!done_.valid()) return;
+    const InCollective waits(op_, group_);
+    done_.get();
   }
 
  private:
   std::shared_future<void> done_;
+  const char* op_ = "";
+  std::string group_;
 };
 
 // A tensor that an asynchronous collective makes.

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "c10/util/Exception.h"
+#include "lathe/base/beacon.h"
 
 namespace lathe {
 namespace {
@@ -76,6 +77,7 @@ absl::Status ParallelContext::Connect(const std::string& key, const std::vector<
                                                ranks.size(), " ranks: ", detail));
   };
   try {
+    const InCollective waits("rendezvous", key);
     groups_[key] =
         std::make_unique<Communicator>(key, ranks, position, factory(unique, ranks, position));
   } catch (const c10::Error& e) {

@@ -21,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "lathe/base/beacon.h"
 #include "lathe/datasets/text_column.h"
 
 namespace lathe {
@@ -85,6 +86,7 @@ class JsonlSource::File {
     bool blank = true;       // so far
     for (;;) {
       ABSL_ASSIGN_OR_RETURN(const size_t size, Read(offset, buffer.data(), buffer.size()));
+      GiveSign();
       const char* const end = buffer.data() + size;
       for (const char* p = buffer.data(); p < end;) {
         const void* found = memchr(p, '\n', static_cast<size_t>(end - p));

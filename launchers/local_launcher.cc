@@ -5,22 +5,22 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
 #include <thread>
-#include <utility>
-#include <vector>
 
+#include "absl/status/status.h"
+#include "absl/status/status_macros.h"
+#include "absl/strings/str_cat.h"
+#include "lathe/base/beacon.h"
 #include "lathe/comm/launch_environment.h"
-#include "lathe/trainer/stop_request.h"
+#include "lathe/launchers/rank_watch.h"
 
 namespace lathe {
 namespace {
@@ -30,6 +30,8 @@ constexpr int kMostRanks = 1024;
 
 volatile sig_atomic_t pending_signal = 0;
 void OnSignal(int signal) { pending_signal = signal; }
+// That a child has ended only wakes the watch up.
+void OnChild(int) {}
 
 // A port that is free now on loopback. Somebody could take it before rank 0 listens; that run then
 // says so and ends.
@@ -62,7 +64,8 @@ void SetEnvironment(int rank, int num_ranks, int port) {
   setenv("GOMP_SPINCOUNT", "0", 0);
 }
 
-pid_t StartRank(char** argv, int rank, int num_ranks, int port, pid_t launcher) {
+pid_t StartRank(char** argv, int rank, int num_ranks, int port, const BeaconBoard& board,
+                pid_t launcher) {
   const pid_t pid = fork();
   if (pid != 0) return pid;
   prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -73,82 +76,11 @@ pid_t StartRank(char** argv, int rank, int num_ranks, int port, pid_t launcher) 
   signal(SIGTERM, SIG_DFL);
   signal(SIGINT, SIG_DFL);
   SetEnvironment(rank, num_ranks, port);
+  board.Offer(rank);
   execv("/proc/self/exe", argv);
   std::fprintf(stderr, "error: cannot start rank %d: %s\n", rank, std::strerror(errno));
   _exit(127);
 }
-
-void SignalAll(const std::vector<pid_t>& pids, int signal) {
-  for (const pid_t pid : pids) {
-    if (pid > 0) kill(pid, signal);
-  }
-}
-
-int ExitCode(int status) {
-  return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-}
-
-void ReportDeath(int rank, int status) {
-  if (WIFSIGNALED(status)) {
-    std::fprintf(stderr, "rank %d was killed by signal %d (%s); ending the others\n", rank,
-                 WTERMSIG(status), strsignal(WTERMSIG(status)));
-  } else {
-    std::fprintf(stderr, "rank %d ended with exit code %d; ending the others\n", rank,
-                 WEXITSTATUS(status));
-  }
-}
-
-// Waits for the ranks, passes signals on, and lets nobody outlive the others for long.
-class Watch {
- public:
-  explicit Watch(std::vector<pid_t> pids) : pids_(std::move(pids)) {}
-
-  // Returns when all ranks are gone.
-  int UntilTheEnd() {
-    int running = static_cast<int>(pids_.size());
-    while (running > 0) {
-      if (const int signal = pending_signal; signal != 0) {
-        pending_signal = 0;
-        SignalAll(pids_, signal);
-      }
-      if (Clock::now() > deadline_) {
-        SignalAll(pids_, SIGKILL);
-        deadline_ = Clock::time_point::max();
-      }
-      int status = 0;
-      const pid_t pid = waitpid(-1, &status, WNOHANG);
-      const auto found = pid > 0 ? std::find(pids_.begin(), pids_.end(), pid) : pids_.end();
-      if (found == pids_.end()) {
-        usleep(20000);
-        continue;
-      }
-      *found = 0;
-      --running;
-      Note(static_cast<int>(found - pids_.begin()), status, running);
-    }
-    return result_;
-  }
-
- private:
-  using Clock = std::chrono::steady_clock;
-
-  void Note(int rank, int status, int running) {
-    const int code = ExitCode(status);
-    const bool failed = code != 0 && code != kStoppedExitCode;
-    if (failed && !failed_ && running > 0) ReportDeath(rank, status);
-    if (failed ? !failed_ : result_ == 0) result_ = code;
-    // Ranks that do well end together, after a barrier: one that stays behind is stuck.
-    const auto grace = std::chrono::seconds(failed ? 5 : 60);
-    if (failed ? !failed_ : !ended_) deadline_ = Clock::now() + grace;
-    failed_ = failed_ || failed;
-    ended_ = true;
-  }
-
-  std::vector<pid_t> pids_;
-  Clock::time_point deadline_ = Clock::time_point::max();
-  bool failed_ = false, ended_ = false;
-  int result_ = 0;
-};
 
 }  // namespace
 
@@ -158,30 +90,32 @@ bool IsRank() {
   return !env.ok() || env->world_size > 1;
 }
 
-int LaunchLocalRanks(int, char** argv, int num_ranks) {
+absl::StatusOr<int> LaunchLocalRanks(char** argv, int num_ranks, int hang_timeout_seconds) {
   if (num_ranks > kMostRanks) {
-    std::fprintf(stderr, "error: --nproc_per_node %d: expected at most %d\n", num_ranks,
-                 kMostRanks);
-    return 2;
+    return absl::InvalidArgumentError(
+        absl::StrCat("--nproc_per_node ", num_ranks, ": expected at most ", kMostRanks));
   }
+  ABSL_ASSIGN_OR_RETURN(const BeaconBoard board, BeaconBoard::Create(num_ranks));
   struct sigaction action = {};
   action.sa_handler = OnSignal;
   sigaction(SIGTERM, &action, nullptr);
   sigaction(SIGINT, &action, nullptr);
+  action.sa_handler = OnChild;
+  sigaction(SIGCHLD, &action, nullptr);
   const int port = FreePort();
   const pid_t self = getpid();
-  std::vector<pid_t> pids;
+  RankWatch watch(board, hang_timeout_seconds, pending_signal);
   for (int rank = 0; rank < num_ranks; ++rank) {
-    const pid_t pid = StartRank(argv, rank, num_ranks, port, self);
+    const pid_t pid = StartRank(argv, rank, num_ranks, port, board, self);
     if (pid < 0) {
-      std::fprintf(stderr, "error: cannot start rank %d: %s\n", rank, std::strerror(errno));
-      SignalAll(pids, SIGKILL);
-      Watch(pids).UntilTheEnd();
-      return 2;
+      const int error = errno;
+      watch.End();
+      watch.UntilTheEnd();
+      return absl::ErrnoToStatus(error, absl::StrCat("cannot start rank ", rank));
     }
-    pids.push_back(pid);
+    watch.Add(pid);
   }
-  return Watch(std::move(pids)).UntilTheEnd();
+  return watch.UntilTheEnd();
 }
 
 }  // namespace lathe

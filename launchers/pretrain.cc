@@ -7,6 +7,7 @@
 
 #include "absl/status/status_macros.h"
 #include "absl/status/statusor.h"
+#include "lathe/base/beacon.h"
 #include "lathe/base/config/flags.h"
 #include "lathe/base/logging.h"
 #include "lathe/base/runfiles.h"
@@ -60,8 +61,9 @@ absl::StatusOr<int> Run(int argc, char** argv) {
   if (const int ranks = config.parallel().nproc_per_node(); ranks > 1 && !lathe::IsRank()) {
     // Said once, by the launcher, rather than by every rank.
     ABSL_RETURN_IF_ERROR(lathe::CheckModelAndLayout(config, ranks).status());
-    return lathe::LaunchLocalRanks(argc, argv, ranks);
+    return lathe::LaunchLocalRanks(argv, ranks, config.parallel().hang_timeout_in_seconds());
   }
+  ABSL_RETURN_IF_ERROR(lathe::ConnectBeacon());
   ABSL_ASSIGN_OR_RETURN(const lathe::LaunchEnvironment environment,
                         lathe::ReadLaunchEnvironment(std::getenv));
   ABSL_ASSIGN_OR_RETURN(const lathe::LogLevel level,

@@ -12,6 +12,7 @@
 #include "absl/status/status_macros.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "lathe/base/beacon.h"
 #include "lathe/base/config/json.h"
 #include "lathe/base/config/schema.h"
 #include "lathe/base/logging.h"
@@ -68,6 +69,7 @@ absl::StatusOr<std::shared_ptr<const TokenStore>> Tokenize(const RunConfig& conf
                    .disabled = config.training().disable_tqdm() || !shows_progress});
   const auto encode = [&](std::string_view text, std::vector<int32_t>* ids) -> absl::Status {
     if (StopRequested()) return absl::CancelledError("stopped by a signal while tokenising");
+    GiveSign();
     return tokenizer.EncodeAppend(text, /*add_special_tokens=*/true, ids);
   };
   const TokenizeOptions tokenize{
@@ -239,6 +241,7 @@ absl::Status FillWeights(const RunConfig& config, const Model& model,
     const uint64_t seed = static_cast<uint64_t>(config.training().seed());
     optimizer.ForEachMaster([&](Parameter& parameter, const at::Tensor& master) {
       parameter.InitializeInto(master, seed);
+      GiveSign();
     });
   } else {
     const std::vector<NamedTensor> weights = optimizer.Weights(model.weights_dtype);

@@ -8,6 +8,7 @@
 #include "ATen/ops/empty.h"
 #include "ATen/ops/zeros_like.h"
 #include "c10/util/Exception.h"
+#include "lathe/base/beacon.h"
 #include "lathe/pipeline_parallel/activation_specs.h"
 
 namespace lathe {
@@ -87,6 +88,7 @@ class ScheduleRun {
         return;
       }
       case Kind::kWeightGradient:
+        BeginPhase(Phase::kBackward);
         deferred_->RunFirst(num_deferred_.front());
         num_deferred_.pop_front();
         return;
@@ -94,6 +96,7 @@ class ScheduleRun {
   }
 
   void Forward(const Action& action) {
+    BeginPhase(trains_ ? Phase::kForward : Phase::kEvaluation);
     InFlight& mine = At(action);
     TensorList outputs = stage_.Forward(action.micro_batch, action.chunk, mine.inputs);
     if (place_.IsLast(action.chunk)) {
@@ -132,6 +135,7 @@ class ScheduleRun {
   }
 
   void Backward(const Action& action) {
+    BeginPhase(Phase::kBackward);
     InFlight mine = std::move(At(action));
     in_flight_.erase({action.chunk, action.micro_batch});
     if (place_.IsLast(action.chunk)) {

@@ -11,6 +11,7 @@
 #include "ATen/ops/zeros.h"
 #include "absl/status/status_macros.h"
 #include "absl/strings/str_cat.h"
+#include "lathe/base/beacon.h"
 #include "lathe/base/read_file.h"
 #include "lathe/checkpoint/checkpoint_directory.h"
 #include "lathe/checkpoint/model_files.h"
@@ -55,6 +56,7 @@ absl::Status Checkpointer::WriteModel(AtomicDirectory& directory) const {
 }
 
 absl::StatusOr<std::string> Checkpointer::Save(const TrainerState& state, const LoopState& loop) {
+  BeginPhase(Phase::kSave, state.global_step);
   const std::string name = CheckpointName(state.global_step);
   ABSL_ASSIGN_OR_RETURN(
       std::unique_ptr<AtomicDirectory> directory,
@@ -129,6 +131,7 @@ absl::Status Checkpointer::RemoveOthers(const std::string& checkpoint) {
 }
 
 absl::Status Checkpointer::SaveModel(const std::map<std::string, std::string>& extra_files) {
+  BeginPhase(Phase::kSave);
   ABSL_ASSIGN_OR_RETURN(
       std::unique_ptr<AtomicDirectory> directory,
       AtomicDirectory::Create(output_dir_, "model", MakeRankGroup(context_.World())));

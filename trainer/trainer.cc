@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/status_macros.h"
 #include "absl/strings/str_cat.h"
+#include "lathe/base/beacon.h"
 #include "lathe/base/logging.h"
 #include "lathe/base/process_start.h"
 #include "lathe/checkpoint/checkpoint_directory.h"
@@ -194,6 +195,7 @@ absl::Status Trainer::Update(int64_t epoch, int64_t update_in_epoch) {
   const double start = Now();
   const int64_t window = plan_.WindowSize(update_in_epoch);
   parts_.context.set_step(state_.global_step + 1);
+  BeginPhase(Phase::kData, state_.global_step + 1);
   std::vector<MicroBatch> batches;
   double weight = 0, tokens = 0;
   for (int64_t i = 0; i < window; ++i) {
@@ -211,6 +213,7 @@ absl::Status Trainer::Update(int64_t epoch, int64_t update_in_epoch) {
   BoundStage stage(parts_.stage, parts_.loss, parts_.optimizer, batches,
                    std::vector<double>(batches.size(), /*total_weight=*/sums[0]));
   const double my_loss = ForwardBackward(stage, static_cast<int>(window), parts_.pipeline);
+  BeginPhase(Phase::kReduction);
   parts_.optimizer.FinishGradients();
   // The loss is where a pipeline's last stage is. Tensor ranks have the same: it is counted once. A
   // stop that one rank was asked for is everybody's: all save the same step.
@@ -317,6 +320,7 @@ absl::Status Trainer::Log(nlohmann::json logs) {
 
 absl::StatusOr<nlohmann::json> Trainer::Evaluate() {
   const double start = Now();
+  BeginPhase(Phase::kEvaluation, state_.global_step);
   DataLoader& loader = *parts_.eval;
   loader.Seek(0, 0);
   double loss_sum = 0, samples = 0;

@@ -13,6 +13,7 @@
 #include "ATen/ops/zeros.h"
 #include "ATen/ops/zeros_like.h"
 #include "c10/util/Exception.h"
+#include "lathe/base/beacon.h"
 #include "lathe/layers/precision.h"
 #include "lathe/zero/weight_decay.h"
 
@@ -156,6 +157,7 @@ ZeroOptimizer::StepResult ZeroOptimizer::Step(double learning_rate, bool loss_is
   at::NoGradGuard no_grad;
   LaunchReadyBuckets(/*all=*/true);
   for (Bucket& bucket : buckets_) bucket.reduction.Wait();
+  BeginPhase(Phase::kOptimizer);
   StepResult result;
   result.grad_norm = GradientNorm();
   // Every rank sees the same reduced gradients, so all skip or none.
