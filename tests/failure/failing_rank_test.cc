@@ -2,6 +2,8 @@
 // launcher must name it, its host, step and phase and the collective in which the others wait, and
 // end within 10 seconds with nobody left behind and no half checkpoint.
 //
+// Also a thread that is stuck while its process goes on.
+//
 // The test looks at the ranks' beacons to find the phase: it stops the rank there, reads again, and
 // lets it go on if the phase was over before the signal came.
 
@@ -27,6 +29,7 @@
 namespace lathe {
 namespace {
 
+constexpr char kShim[] = "tests/faults/kill_at_call/kill_at_call.so";
 constexpr int kNumRanks = 4;
 constexpr int kHangTimeout = 5;
 constexpr double kMostSecondsToEnd = 10;
@@ -118,6 +121,27 @@ TEST_P(FailingRankTest, IsNamedAndEndsTheRun) {
   }
   EXPECT_TRUE(LiveDescendants().empty()) << "somebody stayed behind";
   ExpectWholeCheckpoints(out);
+}
+
+// A thread that is stuck, in a process that is not stopped: rank 0 within its first save.
+TEST(StuckThreadTest, IsNamedAndEndsTheRun) {
+  const std::string folder = NewFolder(), out = folder + "/out";
+  const TinyPretraining tiny(folder);
+  const ProgramEnd end = RunProgram(
+      kPretrain,
+      {.arguments = tiny.Flags(out, {"--nproc_per_node", "2", "--max_steps", "1000000",
+                                     "--hang_timeout_in_seconds", absl::StrCat(kHangTimeout)}),
+       .environment = {{"LD_PRELOAD", std::filesystem::absolute(kShim).string()},
+                       {"LATHE_FAULT_PATH", out + "/.lathe-tmp-checkpoint-2"},
+                       {"LATHE_FAULT_CALL", "2"},
+                       {"LATHE_FAULT_ACTION", "hang"},
+                       {"LATHE_FAULT_ONLY_IF", "RANK=0"}}});
+  EXPECT_EQ(end.exit_code, 128 + SIGKILL) << end.Text();
+  const std::string line = LineOf(end, "rank 0 hangs, ");
+  EXPECT_TRUE(absl::StrContains(line, "at step 2 in save; rank 1 waiting in all-gather in group"))
+      << end.Text();
+  EXPECT_TRUE(LiveDescendants().empty()) << "somebody stayed behind";
+  EXPECT_TRUE(CheckpointsIn(out).empty()) << "half a checkpoint";
 }
 
 std::string Name(const testing::TestParamInfo<std::tuple<Phase, Fault, int>>& info) {

@@ -16,6 +16,7 @@
 //                       something
 //                                  fails; removing still works (a disk that is full and stays so)
 //                       eio        this call fails with EIO, later ones work
+//                       hang       the thread stays in the call for ever; the others go on
 //   LATHE_FAULT_OPS     count only these calls: a comma-separated list out of write, fsync, rename,
 //                       truncate, allocate, mkdir, open (that makes a file), unlink, rmdir; default
 //                       all
@@ -47,7 +48,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum Action { kKill, kKillAfter, kKillHalf, kEnospc, kEio };
+enum Action { kKill, kKillAfter, kKillHalf, kEnospc, kEio, kHang };
 
 // What a call must do instead of, or besides, its work.
 enum Verdict { kPass, kFail, kDieAfter, kDieHalf };
@@ -94,6 +95,8 @@ static void ReadEnvironment(void) {
     action = kKillAfter;
   } else if (strcmp(name, "kill_half") == 0) {
     action = kKillHalf;
+  } else if (strcmp(name, "hang") == 0) {
+    action = kHang;
   } else if (strcmp(name, "enospc") == 0) {
     action = kEnospc;
   } else if (strcmp(name, "eio") == 0) {
@@ -161,6 +164,8 @@ static enum Verdict Judge(const char* operation, const char* path) {
     case kEio:
       errno = EIO;
       return kFail;
+    case kHang:
+      for (;;) pause();
     default:
       Die();
       return kPass;
