@@ -37,9 +37,14 @@ std::string What(const ordered_json::exception& error) {
 }  // namespace
 
 absl::StatusOr<ordered_json> ParseStrictJson(std::string_view text, std::string_view source) {
+  // The parser takes a NUL for the end of the text.
+  if (const size_t nul = text.find('\0'); nul != std::string_view::npos) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(source, ":", Place(text, nul), ": a NUL byte in JSON"));
+  }
   std::vector<std::set<std::string>> keys;
   std::string twice;
-  bool too_deep = false;
+  bool too_deep = false, too_many = false;
   const auto watch = [&](int depth, ordered_json::parse_event_t event, ordered_json& parsed) {
     const bool starts = event == ordered_json::parse_event_t::object_start ||
                         event == ordered_json::parse_event_t::array_start;
@@ -51,14 +56,20 @@ absl::StatusOr<ordered_json> ParseStrictJson(std::string_view text, std::string_
     } else if (event == ordered_json::parse_event_t::key) {
       const std::string& key = parsed.get_ref<const std::string&>();
       if (!keys.back().insert(key).second && twice.empty()) twice = key;
+      // ordered_json looks through all keys of an object for each that it adds.
+      if (keys.back().size() > static_cast<size_t>(kMostJsonKeys)) too_many = true;
     }
-    return !too_deep;  // false: nothing below is kept
+    return !too_deep && !too_many;  // false: nothing below is kept
   };
   try {
     ordered_json value = ordered_json::parse(text, watch);
     if (too_deep) {
       return absl::InvalidArgumentError(
           absl::StrCat(source, ": JSON nested deeper than ", kMostJsonDepth, " levels"));
+    }
+    if (too_many) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(source, ": more than ", kMostJsonKeys, " keys in one JSON object"));
     }
     if (!twice.empty()) {
       return absl::InvalidArgumentError(

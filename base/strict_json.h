@@ -7,8 +7,9 @@
 //   // run.json:3:17: syntax error while parsing value - unexpected '}' ...
 //
 // A key that an object has twice is an error (nlohmann would keep the last one in silence), and so
-// is nesting beyond kMostJsonDepth, which would exhaust the stack of whoever walks the value.
-// Objects keep the order of the file. Pure function: call from any thread.
+// is nesting beyond kMostJsonDepth, which would exhaust the stack of whoever walks the value, more
+// than kMostJsonKeys keys in an object, which would take minutes, and a NUL byte. Objects keep the
+// order of the file. Pure function: call from any thread.
 
 #include <string_view>
 
@@ -18,6 +19,7 @@
 namespace lathe {
 
 inline constexpr int kMostJsonDepth = 200;
+inline constexpr int kMostJsonKeys = 10'000;  // in one object
 
 // `source` is what error messages call the text: a path, usually.
 // Errors: InvalidArgument with "source:line:column: what".

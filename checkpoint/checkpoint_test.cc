@@ -170,7 +170,7 @@ NamedTensor Whole(std::string name, const at::Tensor& values) {
 TEST(CheckpointTest, WhatDoesNotFitIsNamedAndNothingIsRead) {
   const std::string parent = FreshFolder();
   Save(parent,
-       {{Whole("a", at::full({2, 3}, 7)), Whole("b", at::zeros({2})), Whole("c", at::zeros({2})),
+       {{Whole("a", at::full({2, 3}, 7.0)), Whole("b", at::zeros({2})), Whole("c", at::zeros({2})),
          Whole("extra", at::zeros({2}))}},
        kDefaultMaxShardBytes);
   const ModelFiles files = *ModelFiles::Open(parent + "/checkpoint-1");

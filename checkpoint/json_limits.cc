@@ -64,6 +64,10 @@ absl::Status ParseJson(std::string_view text, JsonEvents& events) {
   const bool complete = nlohmann::json::sax_parse(text.begin(), text.end(), &events);
   if (!events.status().ok()) return events.status();
   if (!complete) return absl::InvalidArgumentError("not valid JSON");
+  // The parser takes a NUL for the end of the text.
+  if (const size_t nul = text.find('\0'); nul != std::string_view::npos) {
+    return absl::InvalidArgumentError(absl::StrCat("not valid JSON: a NUL byte at byte ", nul + 1));
+  }
   return absl::OkStatus();
 }
 

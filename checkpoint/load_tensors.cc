@@ -41,9 +41,13 @@ std::string ShapeText(absl::Span<const int64_t> shape) {
   return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
 }
 
+// Integers and 8-bit floats in place of weights are quantised: meaningless without their scales.
 bool Convertible(const NamedTensor& tensor, at::ScalarType file_dtype) {
   for (const TensorPiece& piece : tensor.pieces) {
-    if (!c10::canCast(file_dtype, piece.local.scalar_type())) return false;
+    const at::ScalarType wanted = piece.local.scalar_type();
+    const bool is_weight = file_dtype == at::kDouble || file_dtype == at::kFloat ||
+                           file_dtype == at::kHalf || file_dtype == at::kBFloat16;
+    if (wanted != file_dtype && !(is_weight && c10::isFloatingType(wanted))) return false;
   }
   return true;
 }

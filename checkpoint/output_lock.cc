@@ -43,7 +43,8 @@ absl::StatusOr<OutputLock> OutputLock::Acquire(const std::string& output_dir) {
   ABSL_RETURN_IF_ERROR(MakeDirectories(output_dir));
   const std::string path = JoinPath(output_dir, kOutputLockName);
   // Close-on-exec: a program that this process starts must not keep the lock alive.
-  const int descriptor = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  // A link would have its target overwritten.
+  const int descriptor = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
   if (descriptor < 0) return ErrnoError(errno, "open", path);
   OutputLock lock(descriptor);
   if (flock(descriptor, LOCK_EX | LOCK_NB) != 0) {

@@ -129,6 +129,10 @@ class ColumnReader : public nlohmann::json_sax<nlohmann::json> {
 }  // namespace
 
 absl::StatusOr<std::string> ReadTextColumn(std::string_view line, std::string_view column) {
+  // The parser takes a NUL for the end of the text.
+  if (const size_t nul = line.find('\0'); nul != std::string_view::npos) {
+    return absl::InvalidArgumentError(absl::StrCat("a NUL byte at byte ", nul + 1));
+  }
   ColumnReader reader(column);
   nlohmann::json::sax_parse(line.begin(), line.end(), &reader);
   return std::move(reader).Result();

@@ -46,6 +46,21 @@ void PrintError(std::string_view message) {
 int GuardedMain(const std::function<absl::StatusOr<int>()>& body) {
   OpenStandardDescriptors();
   std::signal(SIGPIPE, SIG_IGN);
+  // Beyond a limit on file sizes writes fail with EFBIG, which is an error like a full disk.
+  std::signal(SIGXFSZ, SIG_IGN);
+  // For threads that are not ours: the transports' throw where nobody can catch it.
+  std::set_terminate([] {
+    try {
+      if (const std::exception_ptr thrown = std::current_exception())
+        std::rethrow_exception(thrown);
+      PrintError("a thread ended without saying why");
+    } catch (const std::exception& e) {
+      PrintError(FirstLine(e.what()));
+    } catch (...) {
+      PrintError("a thread ended without saying why");
+    }
+    _exit(kErrorExitCode);
+  });
   try {
     const absl::StatusOr<int> exit_code = body();
     if (exit_code.ok()) return *exit_code;

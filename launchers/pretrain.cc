@@ -71,7 +71,6 @@ absl::StatusOr<int> Run(int argc, char** argv) {
   ABSL_ASSIGN_OR_RETURN(const lathe::LogLevel replica,
                         lathe::ParseLogLevel(config.training().log_level_replica()));
   lathe::InitLogging(argv[0], {.level = level, .level_replica = replica, .rank = environment.rank});
-  lathe::InstallStopHandlers();
   const absl::StatusOr<int> result = lathe::RunPretrain(config, environment);
   if (!absl::IsCancelled(result.status())) return result;
   LOG(WARNING) << result.status().message() << "; the same command does the rest";

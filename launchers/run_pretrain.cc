@@ -87,6 +87,8 @@ absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment
                         CheckModelAndLayout(config, environment.world_size));
   ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<ParallelContext> context,
                         BuildContext(config, environment));
+  // Until here a signal ends the process: it may be waiting for ranks that never come.
+  InstallStopHandlers();
   LogStart(config, *context);
 
   ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,

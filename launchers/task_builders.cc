@@ -170,19 +170,27 @@ absl::StatusOr<std::unique_ptr<ParallelContext>> BuildContext(
 }
 
 absl::StatusOr<ModelConfig> BuildModelConfig(const RunConfig& config) {
+  if (config.model().has_config_name() && config.model().has_model_name_or_path()) {
+    return absl::InvalidArgumentError(
+        "--config_name starts a new model and --model_name_or_path goes on from one: give one of "
+        "them");
+  }
   if (ModelPath(config).empty()) {
     return absl::InvalidArgumentError(
         "--config_name and --model_name_or_path cannot both be empty");
   }
   ABSL_ASSIGN_OR_RETURN(ModelConfig model, ReadModelConfig(ModelPath(config)));
   // Weights, main gradients and two moments, in fp32: what every update needs, whatever else.
-  const double bytes = 16.0 * static_cast<double>(CountParameters(model));
+  // Spread over the ranks that split the model; the replicas of other ranks here are not counted.
+  const double ranks = static_cast<double>(config.parallel().tensor_model_parallel_size()) *
+                       static_cast<double>(config.parallel().pipeline_model_parallel_size());
+  const double bytes = 16.0 * static_cast<double>(CountParameters(model)) / ranks;
   const double memory =
       static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
   if (bytes > memory) {
     return absl::InvalidArgumentError(absl::StrFormat(
-        "%s: a model of %.3g parameters needs %.0f GB for weights, gradients and optimizer; this "
-        "machine has %.0f GB",
+        "%s: a model of %.3g parameters needs %.0f GB a rank for weights, gradients and optimizer; "
+        "this machine has %.0f GB",
         ModelPath(config), static_cast<double>(CountParameters(model)), bytes / 1e9, memory / 1e9));
   }
   return model;
@@ -246,8 +254,10 @@ absl::Status FillWeights(const RunConfig& config, const Model& model,
   } else {
     const std::vector<NamedTensor> weights = optimizer.Weights(model.weights_dtype);
     const RankGroup stages = MakeRankGroup(context.Group({"pp"}));
-    ABSL_RETURN_IF_ERROR(
-        LoadPretrained(model.directory, model_config, weights, NamesOnAllRanks(stages, weights)));
+    // Stages load different tensors: what one of them lacks ends all.
+    ABSL_RETURN_IF_ERROR(MakeRankGroup(context.World())
+                             .Agree(LoadPretrained(model.directory, model_config, weights,
+                                                   NamesOnAllRanks(stages, weights))));
   }
   optimizer.AfterLoad();
   LOG(INFO) << (from_scratch ? "Pretraining a new model" : "Continuing from a pre-trained model")

@@ -2,7 +2,7 @@
 // names, of which this rank holds a contiguous part, or several (its chunks), from activations to
 // activations. Where the head is, hidden states become a loss through a LossFunction.
 //
-//   auto stage = BuildModel(config, context, at::kFloat, runner);
+//   ABSL_ASSIGN_OR_RETURN(auto stage, BuildModel(config, context, at::kFloat, runner));
 //   TensorList out = stage->Forward(micro_batch, /*chunk=*/0, {});
 //   at::Tensor loss = loss_function.Compute(out[0], *stage->head(), micro_batch, total_weight);
 //   RunBackward({loss}, {{}});

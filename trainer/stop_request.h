@@ -8,7 +8,7 @@ namespace lathe {
 // signal kills at once.
 inline constexpr int kStoppedExitCode = 75;
 
-// Installs the handlers (process-wide; called by mains only).
+// Installs the handlers (process-wide; called by launchers only).
 void InstallStopHandlers();
 
 // Whether a signal has come. Async-signal-safe.

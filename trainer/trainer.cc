@@ -423,6 +423,10 @@ nlohmann::json Trainer::TrainMetrics() const {
 }
 
 absl::Status Trainer::Finish() {
+  if (loop_.nonfinite_in_a_row > 0) {
+    LOG(WARNING) << "The last " << loop_.nonfinite_in_a_row
+                 << " updates had a loss or gradient that was not finite and were skipped";
+  }
   nlohmann::json logs = TrainMetrics();
   for (const char* ours : {"epoch", "tokens_per_second", "first_step_seconds", "peak_memory_bytes",
                            "nonfinite_steps"}) {

@@ -15,6 +15,7 @@
 #include "google/protobuf/reflection.h"
 #include "lathe/base/config/did_you_mean.h"
 #include "lathe/base/python_json.h"
+#include "lathe/base/strict_json.h"
 #include "nlohmann/json.hpp"
 
 namespace lathe {
@@ -73,10 +74,12 @@ absl::Status ParseInteger(std::string_view text, int64_t low, int64_t high, int6
 }
 
 absl::Status CompactJson(std::string_view text, std::string* compact) {
-  const nlohmann::ordered_json value =
-      nlohmann::ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!value.is_object()) return Wrong("expected a JSON object, got ", Quoted(text));
-  *compact = DumpPythonJson(value, -1);
+  const absl::StatusOr<nlohmann::ordered_json> value = ParseStrictJson(text, "JSON");
+  if (!value.ok() || !value->is_object()) {
+    return Wrong("expected a JSON object, got ", Quoted(text.substr(0, 200)),
+                 value.ok() ? "" : absl::StrCat(" (", value.status().message(), ")"));
+  }
+  *compact = DumpPythonJson(*value, -1);
   return absl::OkStatus();
 }
 
@@ -102,6 +105,7 @@ absl::Status CheckNumber(const FlagSpec& spec, double value) {
                ? absl::StrCat(static_cast<int64_t>(number))
                : PythonFloat(number);
   };
+  if (!std::isfinite(value)) return Wrong("expected a finite number, got ", PythonFloat(value));
   if (spec.has_min() && !(value >= spec.min())) {
     return Wrong("expected at least ", text(spec.min()), ", got ", text(value));
   }

@@ -41,6 +41,11 @@ absl::StatusOr<std::string> ReadBoundedFile(const std::string& path, size_t max_
     return absl::FailedPreconditionError(
         absl::StrCat(path, ": only ", file.gcount(), " of ", size, " bytes could be read"));
   }
+  // JSON's parser takes a NUL for the end of the text.
+  if (const size_t nul = content.find('\0'); nul != std::string::npos) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": not valid JSON: a NUL byte at byte ", nul + 1));
+  }
   return content;
 }
 

@@ -28,6 +28,8 @@ absl::StatusOr<std::vector<int32_t>> SpecialIds(const nlohmann::json& special_to
   return result;
 }
 
+constexpr size_t kMostSpecialIds = 4096;
+
 absl::Status AddTemplate(const nlohmann::json& processor, const std::string& field, int32_t end_id,
                          PostProcessor* result) {
   ABSL_ASSIGN_OR_RETURN(const nlohmann::json* pieces, ArrayField(processor, field, "single"));
@@ -50,6 +52,10 @@ absl::Status AddTemplate(const nlohmann::json& processor, const std::string& fie
                           SpecialIds(*special_tokens, field + ".special_tokens", name, end_id));
     std::vector<int32_t>& side = num_texts == 0 ? before : after;
     side.insert(side.end(), ids.begin(), ids.end());
+    if (side.size() > kMostSpecialIds) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          field, ".single adds more than ", kMostSpecialIds, " special tokens to each text"));
+    }
   }
   if (num_texts != 1) {
     return absl::UnimplementedError(

@@ -75,6 +75,7 @@ class TokenizerJsonBuilder : public BoundedJsonBuilder {
         break;
     }
     if (in_model_ && depth() == 2 && (last_key() == "vocab" || last_key() == "merges")) {
+      if (last_key() == "merges" && is_object) return Fail("model.merges is an object, not a list");
       // A vocab that is an array belongs to another model type, which is refused by its name.
       part_ = last_key() == "vocab" && is_object     ? kVocab
               : last_key() == "merges" && !is_object ? kMerges

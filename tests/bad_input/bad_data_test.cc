@@ -69,6 +69,12 @@ TEST_F(BadDataTest, BadLineIsNamed) {
   }
 }
 
+// As power cuts leave: parsers of C strings stop there.
+TEST_F(BadDataTest, TailOfZeros) {
+  const std::string file = FileWith("{\"text\": \"kept\"}" + std::string(4096, '\0'));
+  Expect({"--train_files", file}, {file + ":18", "NUL"});
+}
+
 TEST_F(BadDataTest, DeeplyNestedLine) {
   const std::string file = FileWith("{\"other\": " + std::string(5'000'000, '['));
   Expect({"--train_files", file}, {file + ":18"});

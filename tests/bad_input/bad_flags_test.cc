@@ -47,6 +47,10 @@ TEST_F(BadFlagsTest, CommandLine) {
   Expect({"--adam_beta1", "1"}, {"--adam_beta1", "1"});
   Expect({"--lr_scheduler_type", "linea"}, {"--lr_scheduler_type", "linear"});
   Expect({"--lr_scheduler_kwargs", "{\"a\": "}, {"--lr_scheduler_kwargs"});
+  // Deeper than any stack.
+  Expect({"--lr_scheduler_kwargs",
+          absl::StrCat("{\"a\":", std::string(50'000, '['), std::string(50'000, ']'), "}")},
+         {"--lr_scheduler_kwargs", "nested"});
   Expect({"--block_size", "1"}, {"--block_size", "1"});
   Expect({"--max_steps", "3", "--max_steps", "4"}, {"--max_steps", "twice"});
   Expect({"--deepspeed", "x.json"}, {"--deepspeed", "not implemented"});
@@ -56,6 +60,8 @@ TEST_F(BadFlagsTest, CommandLine) {
 }
 
 TEST_F(BadFlagsTest, FlagsThatDoNotGoTogether) {
+  Expect({"--model_name_or_path", folder_, "--config_name", tiny_.model_folder()},
+         {"--config_name", "--model_name_or_path"});
   Expect({"--num_train_epochs", "0"}, {"--num_train_epochs"});
   Expect({"--num_train_epochs", "1e30"}, {"--num_train_epochs"});
   Expect({"--save_strategy", "best"}, {"--save_strategy best", "--eval_strategy"});

@@ -64,6 +64,15 @@ TEST_F(BadModelTest, ConfigIsNoJson) {
   Expect({config_});
 }
 
+TEST_F(BadModelTest, ConfigWithATailOrTooManyKeys) {
+  WriteFile(config_, TinyModelConfig().dump() + std::string(1, '\0') + "{}");
+  Expect({config_, "NUL"});
+  Json config = TinyModelConfig();
+  for (int i = 0; i < 200'000; ++i) config[absl::StrCat("key", i)] = i;
+  WriteFile(config_, config.dump());
+  Expect({config_, "keys"});
+}
+
 // In a field that nobody reads, and in some that messages show.
 TEST_F(BadModelTest, ConfigNestsDeeply) {
   for (const char* field : {"other", "hidden_size", "rope_scaling"}) {

@@ -193,6 +193,11 @@ TEST_F(BadWeightsTest, DtypeThatHoldsNoWeights) {
   Expect({weights_, kNorm});
 }
 
+TEST_F(BadWeightsTest, QuantisedWeights) {
+  ChangeHeader([](Json& header) { header[kNorm]["dtype"] = "I32"; });
+  Expect({weights_, kNorm, "I32"});
+}
+
 TEST_F(BadWeightsTest, Index) {
   fs::rename(weights_, model_ + "/shard.safetensors");
   const auto index = [&](const std::string& text) { WriteFile(weights_ + ".index.json", text); };

@@ -139,6 +139,7 @@ double PartsErrorL2(const std::vector<LogicalPiece>& a, const std::vector<Logica
     const double norm = x.sub(y).norm().item().toDouble();
     squares += norm * norm;
   });
+  if (std::isnan(squares)) return HUGE_VAL;
   return std::sqrt(squares) / std::max(floor, whole.norm().item().toDouble());
 }
 
@@ -236,7 +237,10 @@ Differences Difference(const Outcome& a, const Outcome& b) {
   if (a.losses.size() != b.losses.size() || a.weights.empty()) {
     return {HUGE_VAL, HUGE_VAL, HUGE_VAL, HUGE_VAL, HUGE_VAL, HUGE_VAL};
   }
-  const auto relative = [](double x, double y) { return std::abs(x - y) / std::abs(y); };
+  const auto relative = [](double x, double y) {
+    const double error = std::abs(x - y) / std::abs(y);
+    return std::isnan(error) ? HUGE_VAL : error;  // std::max would pass over it
+  };
   for (size_t i = 0; i < a.losses.size(); ++i) {
     result.losses = std::max(result.losses, relative(a.losses[i], b.losses[i]));
     result.grad_norms = std::max(result.grad_norms, relative(a.grad_norms[i], b.grad_norms[i]));
