@@ -87,7 +87,7 @@ TEST_P(StopSignalTest, WhileTokenisingEndsAtOnce) {
 TEST_P(StopSignalTest, WhileEvaluatingSavesAndGoesOn) {
   const auto [num_ranks, signal] = GetParam();
   std::string text;
-  for (int i = 0; i < 1000; ++i) {
+  for (int i = 0; i < 400; ++i) {
     absl::StrAppend(&text, R"({"text": "one more document to evaluate on, of about a block )", i,
                     "\"}\n");
   }
