@@ -4,6 +4,7 @@
 #define LATHE_LAUNCHERS_DEVICE_H_
 
 #include <chrono>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "c10/core/Device.h"
@@ -14,8 +15,11 @@
 namespace lathe {
 
 // The GPU of this rank's number on its machine where the build and the machine have GPUs and not
-// `use_cpu`, else the CPU. Errors: InvalidArgument if the machine has fewer GPUs than ranks.
-absl::StatusOr<c10::Device> ChooseDevice(bool use_cpu, const LaunchEnvironment& environment);
+// `use_cpu`, else the CPU. `backend`: --ddp_backend, "" for the one that fits. Errors:
+// InvalidArgument if the machine has fewer GPUs than ranks, or if the backend does not serve the
+// device.
+absl::StatusOr<c10::Device> ChooseDevice(bool use_cpu, std::string_view backend,
+                                         const LaunchEnvironment& environment);
 
 // The transport for ranks that compute on `device`. `loopback`: all ranks are on this machine.
 BackendFactory ConnectRanks(c10::Device device, RendezvousStore store,

@@ -1,6 +1,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/status/status_macros.h"
 #include "absl/strings/str_cat.h"
 #include "lathe/base/logging.h"
 #include "lathe/comm/gloo/gloo_backend.h"
@@ -9,7 +10,9 @@
 
 namespace lathe {
 
-absl::StatusOr<c10::Device> ChooseDevice(bool use_cpu, const LaunchEnvironment& environment) {
+namespace {
+
+absl::StatusOr<c10::Device> ChooseAnyDevice(bool use_cpu, const LaunchEnvironment& environment) {
   if (use_cpu) return c10::Device(c10::kCPU);
   const int gpus = NumGpus();
   if (gpus == 0) {
@@ -29,6 +32,20 @@ absl::StatusOr<c10::Device> ChooseDevice(bool use_cpu, const LaunchEnvironment& 
   const int index = own_gpu ? 0 : environment.local_rank;
   SetCurrentGpu(index);
   return c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(index));
+}
+
+}  // namespace
+
+absl::StatusOr<c10::Device> ChooseDevice(bool use_cpu, std::string_view backend,
+                                         const LaunchEnvironment& environment) {
+  ABSL_ASSIGN_OR_RETURN(const c10::Device device, ChooseAnyDevice(use_cpu, environment));
+  const std::string_view fits = device.is_cpu() ? "gloo" : "nccl";
+  if (!backend.empty() && backend != fits) {
+    return absl::InvalidArgumentError(absl::StrCat("--ddp_backend ", backend,
+                                                   " does not serve device ", device.str(),
+                                                   "; leave it out, or give ", fits));
+  }
+  return device;
 }
 
 BackendFactory ConnectRanks(c10::Device device, RendezvousStore store,

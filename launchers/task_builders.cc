@@ -151,8 +151,9 @@ absl::StatusOr<PipelinePlan> BuildPipelinePlan(const RunConfig& config, const Mo
 
 absl::StatusOr<std::unique_ptr<ParallelContext>> BuildContext(
     const RunConfig& config, const LaunchEnvironment& environment) {
-  ABSL_ASSIGN_OR_RETURN(const c10::Device device,
-                        ChooseDevice(config.training().use_cpu(), environment));
+  ABSL_ASSIGN_OR_RETURN(
+      const c10::Device device,
+      ChooseDevice(config.training().use_cpu(), config.parallel().ddp_backend(), environment));
   if (environment.world_size == 1) return ParallelContext::SingleProcess(device);
   // Megatron's order: neighbours, which talk most, split layers.
   const int tp = config.parallel().tensor_model_parallel_size();
@@ -234,6 +235,9 @@ void LogStart(const RunConfig& config, const ParallelContext& context) {
                << ", n_gpu: " << (context.device().is_cpu() ? 0 : 1)
                << ", distributed training: " << (context.world_size() > 1 ? "True" : "False")
                << ", 16-bits training: " << (config.training().bf16() ? "True" : "False");
+  if (config.parallel().sequence_parallel() && context.mesh().size("tp") == 1) {
+    LOG(WARNING) << "--sequence_parallel splits nothing: --tensor_model_parallel_size is 1";
+  }
   LOG(INFO) << "Training/evaluation parameters " << ConfigurationText(config);
 }
 

@@ -57,6 +57,20 @@ Schedule OneForwardOneBackward(const PipelinePlace& place, int num_micro_batches
 // Rank r delays its weight gradients by r micro batches, so that with its num_ranks − r activations
 // in flight it keeps as much as the first rank of 1F1B. When no forwards are left, weight gradients
 // fill the time in which it waits for the ranks behind.
+// Interleaving goes by groups of num_ranks micro batches. A rest of fewer, at the end of an epoch,
+// goes through after them, all forwards first: at most (num_ranks − 1) · num_chunks in flight.
+Schedule Interleaved(const PipelinePlace& place, int num_micro_batches) {
+  const int rest = num_micro_batches % place.num_ranks, whole = num_micro_batches - rest;
+  const int ahead =
+      2 * (place.num_ranks - 1 - place.rank) + (place.num_chunks - 1) * place.num_ranks;
+  Schedule schedule = OneForwardOneBackward(place, whole, ahead, /*paired=*/true);
+  for (Step& step : OneForwardOneBackward(place, rest, rest * place.num_chunks, /*paired=*/true)) {
+    for (Action& action : step) action.micro_batch += whole;
+    schedule.push_back(std::move(step));
+  }
+  return schedule;
+}
+
 Schedule ZeroBubbleH1(const PipelinePlace& place, int num_micro_batches) {
   const int warmup = std::min(num_micro_batches, place.num_ranks - 1 - place.rank);
   Schedule schedule;
@@ -135,12 +149,7 @@ Schedule MakeSchedule(ScheduleKind kind, const PipelinePlace& place, int num_mic
     case ScheduleKind::k1F1B:
       return OneForwardOneBackward(place, num_micro_batches, ranks_behind, /*paired=*/false);
     case ScheduleKind::kInterleaved:
-      return OneForwardOneBackward(
-          place, num_micro_batches,
-          num_micro_batches % place.num_ranks != 0
-              ? all
-              : 2 * ranks_behind + (place.num_chunks - 1) * place.num_ranks,
-          /*paired=*/true);
+      return Interleaved(place, num_micro_batches);
     case ScheduleKind::kZeroBubbleH1:
       return ZeroBubbleH1(place, num_micro_batches);
   }

@@ -31,7 +31,8 @@ enum class ScheduleKind {
   kGPipe,         // all forwards, then all backwards: keeps num_micro_batches in flight
   k1F1B,          // a backward as soon as there is one: at most num_ranks in flight
   kInterleaved,   // 1F1B over several chunks per rank: the bubble divided by their number
-  kZeroBubbleH1,  // 1F1B whose weight gradients wait for what would be bubbles; no more in flight
+  kZeroBubbleH1,  // 1F1B whose weight gradients wait for what would be bubbles; no more in flight,
+                  // but what waits holds whole inputs: recompute and sequence parallel save less
 };
 
 // "gpipe", "1f1b", "interleaved" or "zb-h1", as --pipeline_schedule has them.
@@ -79,8 +80,8 @@ struct PipelinePlace {
 // What rank `place.rank` does for one update. Micro batches of one chunk go forward, backward and
 // through their weight gradients in ascending order, so that gradients add up in the same order as
 // in one process. Only an interleaved schedule may have several chunks; its micro batches may also
-// be a number that does not divide by num_ranks (the rest of an epoch): all forwards then come
-// before all backwards.
+// be a number that does not divide by num_ranks (the end of an epoch): the rest then goes through
+// after the others, all its forwards before its backwards.
 Schedule MakeSchedule(ScheduleKind kind, const PipelinePlace& place, int num_micro_batches);
 
 // The forwards alone, for evaluation.

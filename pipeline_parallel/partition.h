@@ -37,7 +37,7 @@ struct LayerPartition {
   int num_chunks = 1;
 };
 
-// Every stage has at least one layer besides the embedding.
+// "flops" and "even" give every stage at least one layer besides the embedding; a pattern may not.
 // Errors: InvalidArgument saying which number to change: too few blocks, a number that does not
 // divide, a pattern that does not parse or has another number of blocks or stages.
 absl::StatusOr<LayerPartition> PartitionLayers(const PartitionOptions& options);

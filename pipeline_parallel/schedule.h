@@ -8,7 +8,8 @@
 //
 // All ranks of the group make the same calls. Each rank holds one stage of the model, or
 // Pipeline::num_chunks of them (actions.h says which). Activations and their gradients travel
-// between neighbours while both compute. Their dtypes and shapes are exchanged once per call; its
+// between neighbours while the sender computes on; the receiver posts its receive when it
+// needs it next. Their dtypes and shapes are exchanged once per call; its
 // micro batches may differ in the number of samples only. With several chunks the activations must
 // be alike at all boundaries.
 //

@@ -1,6 +1,6 @@
 // VocabParallelHead: hidden states to loss, log-probabilities or logits over a vocabulary that is
 // split over the tensor ranks. Nothing here ever holds [tokens, vocabulary]: the products run over
-// chunks of tokens, and the ranks exchange two numbers per token, not logits.
+// chunks of tokens, and the ranks exchange three numbers per token, not logits.
 //
 //   VocabParallelHead head(embed.shard(), tp);                       // tied
 //   at::Tensor loss = head.WeightedCrossEntropy(hidden, targets, weights);

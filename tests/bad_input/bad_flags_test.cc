@@ -51,6 +51,7 @@ TEST_F(BadFlagsTest, CommandLine) {
   Expect({"--lr_scheduler_kwargs",
           absl::StrCat("{\"a\":", std::string(50'000, '['), std::string(50'000, ']'), "}")},
          {"--lr_scheduler_kwargs", "nested"});
+  Expect({"--ddp_backend", "nccl"}, {"--ddp_backend nccl", "--config=cuda"});
   Expect({"--block_size", "1"}, {"--block_size", "1"});
   Expect({"--max_steps", "3", "--max_steps", "4"}, {"--max_steps", "twice"});
   Expect({"--deepspeed", "x.json"}, {"--deepspeed", "not implemented"});
