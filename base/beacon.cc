@@ -64,6 +64,7 @@ static_assert(std::atomic<uint64_t>::is_always_lock_free && std::atomic<int>::is
 static_assert(sizeof(Beacon) == 128);
 
 std::atomic<Beacon*> mine = nullptr;
+thread_local bool hides_collectives = false;
 
 Beacon* At(void* memory, int rank) { return static_cast<Beacon*>(memory) + rank; }
 
@@ -126,16 +127,20 @@ InCollective::InCollective(std::string_view op, std::string_view group)
     : exceptions_(std::uncaught_exceptions()) {
   Beacon* const beacon = mine.load(kRelaxed);
   if (beacon == nullptr) return;
-  beacon->collective.Set(absl::StrCat(op, " in group '", group, "'"));
+  if (!hides_collectives) beacon->collective.Set(absl::StrCat(op, " in group '", group, "'"));
   beacon->signs.fetch_add(1, kRelaxed);
 }
 
 InCollective::~InCollective() {
   Beacon* const beacon = mine.load(kRelaxed);
   if (beacon == nullptr) return;
-  if (std::uncaught_exceptions() == exceptions_) beacon->collective.Clear();
+  if (!hides_collectives && std::uncaught_exceptions() == exceptions_) beacon->collective.Clear();
   beacon->signs.fetch_add(1, kRelaxed);
 }
+
+HideCollectives::HideCollectives() { hides_collectives = true; }
+
+HideCollectives::~HideCollectives() { hides_collectives = false; }
 
 absl::StatusOr<BeaconBoard> BeaconBoard::Create(int num_ranks) {
   // Without MFD_CLOEXEC: the ranks inherit it.

@@ -55,6 +55,16 @@ class InCollective {
   const int exceptions_;
 };
 
+// This thread works in the background (it writes a checkpoint, say): until the end of the scope its
+// collectives do not show, since the rank does not wait for them.
+class HideCollectives {
+ public:
+  HideCollectives();
+  ~HideCollectives();
+  HideCollectives(const HideCollectives&) = delete;
+  HideCollectives& operator=(const HideCollectives&) = delete;
+};
+
 struct BeaconReading {
   uint64_t signs = 0;  // how many so far: it stands still when the rank does
   int64_t step = -1;   // -1: before the first

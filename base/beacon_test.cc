@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <stdexcept>
+#include <thread>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -76,6 +77,22 @@ TEST(BeaconTest, CollectiveStaysWhereItFailed) {
   ASSERT_EQ(RunRank(*board, 1, fails), 0);
   EXPECT_EQ(board->Read(0).collective, "");
   EXPECT_EQ(board->Read(1).collective, "broadcast in group 'dp'");
+}
+
+TEST(BeaconTest, ABackgroundThreadsCollectivesDoNotShow) {
+  absl::StatusOr<BeaconBoard> board = BeaconBoard::Create(1);
+  ASSERT_TRUE(board.ok()) << board.status();
+  const auto waits_while_another_saves = [] {
+    new InCollective("barrier", "dp");  // and the process ends within it
+    std::thread([] {
+      HideCollectives hidden;
+      InCollective in("all-gather", "save");
+    }).join();
+    return 0;
+  };
+  ASSERT_EQ(RunRank(*board, 0, waits_while_another_saves), 0);
+  EXPECT_EQ(board->Read(0).collective, "barrier in group 'dp'");
+  EXPECT_EQ(board->Read(0).signs, 3) << "the rank moves all the same";
 }
 
 TEST(BeaconTest, WithoutALauncherSignsDoNothing) {

@@ -18,11 +18,12 @@ constexpr char kEmbeddingKey[] = "embedding";
 
 }  // namespace
 
-ParallelContext::ParallelContext(ProcessMesh mesh, int rank, c10::Device device)
-    : mesh_(std::move(mesh)), rank_(rank), device_(device) {}
+ParallelContext::ParallelContext(ProcessMesh mesh, int rank, BackendFactory factory,
+                                 c10::Device device)
+    : mesh_(std::move(mesh)), rank_(rank), factory_(std::move(factory)), device_(device) {}
 
 std::unique_ptr<ParallelContext> ParallelContext::SingleProcess(c10::Device device) {
-  return std::unique_ptr<ParallelContext>(new ParallelContext(ProcessMesh(), 0, device));
+  return std::unique_ptr<ParallelContext>(new ParallelContext(ProcessMesh(), 0, nullptr, device));
 }
 
 std::string ParallelContext::Key(const std::vector<std::string>& axes) const {
@@ -41,7 +42,8 @@ absl::StatusOr<std::unique_ptr<ParallelContext>> ParallelContext::Create(
     return absl::InvalidArgumentError(absl::StrCat("rank ", rank, " is outside a mesh of ",
                                                    mesh.world_size(), " ranks (RANK, WORLD_SIZE)"));
   }
-  std::unique_ptr<ParallelContext> context(new ParallelContext(std::move(mesh), rank, device));
+  std::unique_ptr<ParallelContext> context(
+      new ParallelContext(std::move(mesh), rank, factory, device));
 
   // Every subset of the axes, in one order on all ranks; with two or three axes that is at most
   // seven groups.
@@ -54,19 +56,17 @@ absl::StatusOr<std::unique_ptr<ParallelContext>> ParallelContext::Create(
     for (size_t i = 0; i < wide.size(); ++i) {
       if (subset >> i & 1) axes.push_back(wide[i]);
     }
-    ABSL_RETURN_IF_ERROR(
-        context->Connect(context->Key(axes), context->mesh_.GroupOf(rank, axes), factory));
+    ABSL_RETURN_IF_ERROR(context->AddGroup(context->Key(axes), context->mesh_.GroupOf(rank, axes)));
   }
   const std::vector<int> pipeline = context->mesh_.GroupOf(rank, {"pp"});
   if (pipeline.size() > 1 && (rank == pipeline.front() || rank == pipeline.back())) {
-    ABSL_RETURN_IF_ERROR(
-        context->Connect(kEmbeddingKey, {pipeline.front(), pipeline.back()}, factory));
+    ABSL_RETURN_IF_ERROR(context->AddGroup(kEmbeddingKey, {pipeline.front(), pipeline.back()}));
   }
   return context;
 }
 
-absl::Status ParallelContext::Connect(const std::string& key, const std::vector<int>& ranks,
-                                      const BackendFactory& factory) {
+absl::StatusOr<std::unique_ptr<Communicator>> ParallelContext::Connect(
+    const std::string& key, const std::vector<int>& ranks) const {
   const int position =
       static_cast<int>(std::find(ranks.begin(), ranks.end(), rank_) - ranks.begin());
   // Sibling groups along the same axes need different names at the rendezvous; the lowest rank
@@ -78,14 +78,23 @@ absl::Status ParallelContext::Connect(const std::string& key, const std::vector<
   };
   try {
     const InCollective waits("rendezvous", key);
-    groups_[key] =
-        std::make_unique<Communicator>(key, ranks, position, factory(unique, ranks, position));
+    return std::make_unique<Communicator>(key, ranks, position, factory_(unique, ranks, position));
   } catch (const c10::Error& e) {
     return error(e.what_without_backtrace());
   } catch (const std::exception& e) {
     return error(e.what());
   }
+}
+
+absl::Status ParallelContext::AddGroup(const std::string& key, const std::vector<int>& ranks) {
+  ABSL_ASSIGN_OR_RETURN(groups_[key], Connect(key, ranks));
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Communicator>> ParallelContext::NewWorldGroup(
+    const std::string& name) const {
+  if (world_size() == 1) return std::make_unique<Communicator>();
+  return Connect(name, World().global_ranks());
 }
 
 const Communicator& ParallelContext::Group(const std::vector<std::string>& axes) const {

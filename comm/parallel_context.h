@@ -7,8 +7,8 @@
 //       mesh, rank, ConnectGloo(store, timeout, /*loopback=*/true), c10::kCPU));
 //   context->Group({"tp"}).AllReduce(x);
 //
-// Group creation is collective: all ranks create the same groups in the same order, in Create;
-// Group() only looks up. Thread rule: used by one rank's threads; see Communicator.
+// Group creation is collective: all ranks create the same groups in the same order, in Create and
+// NewWorldGroup; Group() only looks up. Thread rule: used by one rank's threads; see Communicator.
 #ifndef LATHE_COMM_PARALLEL_CONTEXT_H_
 #define LATHE_COMM_PARALLEL_CONTEXT_H_
 
@@ -53,6 +53,10 @@ class ParallelContext {
   const Communicator& Group(const std::vector<std::string>& axes) const;
   const Communicator& World() const;
 
+  // Collective. One more group of all ranks, for a thread of its own: a communicator's calls must
+  // not be interleaved. `name` is new. Errors: Unavailable if a peer cannot be reached in time.
+  absl::StatusOr<std::unique_ptr<Communicator>> NewWorldGroup(const std::string& name) const;
+
   // What this rank has sent along each group that has sent anything ("tp", "dp", "tp+dp"), and the
   // time spent in its collectives.
   struct Traffic {
@@ -70,13 +74,15 @@ class ParallelContext {
   void set_step(int64_t step) const;
 
  private:
-  ParallelContext(ProcessMesh mesh, int rank, c10::Device device);
+  ParallelContext(ProcessMesh mesh, int rank, BackendFactory factory, c10::Device device);
   std::string Key(const std::vector<std::string>& axes) const;
-  absl::Status Connect(const std::string& key, const std::vector<int>& ranks,
-                       const BackendFactory& factory);
+  absl::StatusOr<std::unique_ptr<Communicator>> Connect(const std::string& key,
+                                                        const std::vector<int>& ranks) const;
+  absl::Status AddGroup(const std::string& key, const std::vector<int>& ranks);
 
   ProcessMesh mesh_;
   int rank_;
+  BackendFactory factory_;
   c10::Device device_;
   Communicator self_;
   std::map<std::string, std::unique_ptr<Communicator>>

@@ -2,7 +2,7 @@
 // line.
 //
 //   int main(int argc, char** argv) {
-//     return lathe::GuardedMain([&]() -> absl::StatusOr<int> { ... return 0; });
+//     lathe::GuardedMain([&]() -> absl::StatusOr<int> { ... return 0; });
 //   }
 #ifndef LATHE_LAUNCHERS_MAIN_GUARD_H_
 #define LATHE_LAUNCHERS_MAIN_GUARD_H_
@@ -18,11 +18,12 @@ namespace lathe {
 // Exit code of a run that ends with an error.
 inline constexpr int kErrorExitCode = 2;
 
-// Runs `body` and returns its exit code; an error, or an exception, becomes one line on standard
-// error, "error: MESSAGE", and kErrorExitCode. A reader of the outputs that goes away (`| head`)
+// Runs `body` and ends the process with its exit code; an error, or an exception, becomes one line
+// on standard error, "error: MESSAGE", and kErrorExitCode. What `body` holds is destroyed before;
+// static objects are not. A reader of the outputs that goes away (`| head`)
 // does not end the process, and where standard input or an output is closed no file of the run gets
 // its number.
-int GuardedMain(const std::function<absl::StatusOr<int>()>& body);
+[[noreturn]] void GuardedMain(const std::function<absl::StatusOr<int>()>& body);
 
 // Prints "error: MESSAGE" as one line: line breaks and other control characters become spaces.
 void PrintError(std::string_view message);

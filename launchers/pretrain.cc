@@ -80,5 +80,5 @@ absl::StatusOr<int> Run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return lathe::GuardedMain([&] { return Run(argc, argv); });
+  lathe::GuardedMain([&] { return Run(argc, argv); });
 }

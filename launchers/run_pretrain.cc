@@ -115,8 +115,13 @@ absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment
   ABSL_ASSIGN_OR_RETURN(const TrainingPlan plan, MakeTrainingPlan(a, train.num_batches()));
   ABSL_ASSIGN_OR_RETURN(const LrSchedule schedule, BuildSchedule(a, plan));
   ABSL_ASSIGN_OR_RETURN(FileContents model_files, ModelFolderFiles(config, model));
-  Checkpointer checkpointer(a.output_dir(), std::move(model_files), model.weights_dtype,
-                            a.save_total_limit(), optimizer, *context);
+  ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpointer> checkpointer,
+                        Checkpointer::Create({.output_dir = a.output_dir(),
+                                              .model_files = std::move(model_files),
+                                              .weights_dtype = model.weights_dtype,
+                                              .save_total_limit = a.save_total_limit(),
+                                              .async_save = a.async_save()},
+                                             optimizer, *context));
 
   const double peak_flops =
       MeasureGemmPeak(ComputeOptions(config, model, *context)) * context->world_size();
@@ -130,7 +135,7 @@ absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment
       .schedule = schedule,
       .train = train,
       .eval = eval.get(),
-      .checkpointer = checkpointer,
+      .checkpointer = *checkpointer,
       .context = *context,
       .callbacks = {},
       .pipeline = {.schedule = pipeline.schedule, .num_chunks = pipeline.partition.num_chunks}};
@@ -150,7 +155,7 @@ absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment
   if (config.parallel().log_communication()) AddTraffic(*context, &result.metrics);
   ABSL_RETURN_IF_ERROR(WriteResults(a, std::move(result), a.do_eval() && eval != nullptr,
                                     model.stage->FlopsPerToken(config.data().block_size()),
-                                    peak_flops, trainer, checkpointer));
+                                    peak_flops, trainer, *checkpointer));
   context->World().Barrier();
   return 0;
 }

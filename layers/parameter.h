@@ -15,6 +15,7 @@
 #ifndef LATHE_LAYERS_PARAMETER_H_
 #define LATHE_LAYERS_PARAMETER_H_
 
+#include <compare>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -51,7 +52,7 @@ struct PartialSum {
   std::string axis;  // of the mesh
   int block = 0;     // over the `block` consecutive ranks along it that this one is in; 0: over all
 
-  friend bool operator==(const PartialSum&, const PartialSum&) = default;
+  friend auto operator<=>(const PartialSum&, const PartialSum&) = default;
 };
 
 struct Initializer {

@@ -1,6 +1,7 @@
 #include "lathe/trainer/checkpointer.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <memory>
 #include <string_view>
@@ -12,6 +13,7 @@
 #include "absl/status/status_macros.h"
 #include "absl/strings/str_cat.h"
 #include "lathe/base/beacon.h"
+#include "lathe/base/logging.h"
 #include "lathe/base/read_file.h"
 #include "lathe/checkpoint/checkpoint_directory.h"
 #include "lathe/checkpoint/model_files.h"
@@ -37,45 +39,103 @@ RankGroup MakeRankGroup(const Communicator& group) {
   return ranks;
 }
 
-Checkpointer::Checkpointer(std::string output_dir, std::map<std::string, std::string> model_files,
-                           at::ScalarType weights_dtype, int64_t save_total_limit,
-                           ZeroOptimizer& optimizer, const ParallelContext& context)
-    : output_dir_(std::move(output_dir)),
-      model_files_(std::move(model_files)),
-      weights_dtype_(weights_dtype),
-      save_total_limit_(save_total_limit),
+Checkpointer::Checkpointer(CheckpointerOptions options, ZeroOptimizer& optimizer,
+                           const ParallelContext& context, std::unique_ptr<Communicator> save_group)
+    : options_(std::move(options)),
       optimizer_(optimizer),
-      context_(context) {}
+      context_(context),
+      save_group_(std::move(save_group)) {}
 
-absl::Status Checkpointer::WriteModel(AtomicDirectory& directory) const {
-  ABSL_RETURN_IF_ERROR(SaveTensors(directory, "model", optimizer_.Weights(weights_dtype_)));
-  if (context_.rank() == 0) {
-    for (const auto& [name, bytes] : model_files_) directory.WriteFile(name, bytes);
+absl::StatusOr<std::unique_ptr<Checkpointer>> Checkpointer::Create(CheckpointerOptions options,
+                                                                   ZeroOptimizer& optimizer,
+                                                                   const ParallelContext& context) {
+  std::unique_ptr<Communicator> save_group;
+  if (options.async_save) {
+    ABSL_ASSIGN_OR_RETURN(save_group, context.NewWorldGroup("save"));
+  }
+  return std::unique_ptr<Checkpointer>(
+      new Checkpointer(std::move(options), optimizer, context, std::move(save_group)));
+}
+
+Checkpointer::~Checkpointer() {
+  if (saving()) save_.wait();
+}
+
+absl::Status Checkpointer::WriteModel(AtomicDirectory& directory,
+                                      absl::Span<const NamedTensor> weights) const {
+  ABSL_RETURN_IF_ERROR(SaveTensors(directory, "model", weights));
+  if (directory.group().rank == 0) {
+    for (const auto& [name, bytes] : options_.model_files) directory.WriteFile(name, bytes);
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> Checkpointer::Save(const TrainerState& state, const LoopState& loop) {
-  BeginPhase(Phase::kSave, state.global_step);
-  const std::string name = CheckpointName(state.global_step);
-  ABSL_ASSIGN_OR_RETURN(
-      std::unique_ptr<AtomicDirectory> directory,
-      AtomicDirectory::Create(output_dir_, name, MakeRankGroup(context_.World())));
-  ABSL_RETURN_IF_ERROR(WriteModel(*directory));
-  ABSL_RETURN_IF_ERROR(SaveTensors(*directory, "optimizer", optimizer_.States()));
-  if (context_.rank() == 0) {
-    directory->WriteFile("trainer_state.json", state.ToJson());
-    directory->WriteFile("lathe_state.json", loop.ToJson());
+absl::StatusOr<std::string> Checkpointer::Write(const Snapshot& snapshot,
+                                                const RankGroup& ranks) const {
+  const std::string name = CheckpointName(snapshot.step);
+  ABSL_ASSIGN_OR_RETURN(std::unique_ptr<AtomicDirectory> directory,
+                        AtomicDirectory::Create(options_.output_dir, name, ranks));
+  ABSL_RETURN_IF_ERROR(WriteModel(*directory, snapshot.weights));
+  ABSL_RETURN_IF_ERROR(SaveTensors(*directory, "optimizer", snapshot.states));
+  if (ranks.rank == 0) {
+    directory->WriteFile("trainer_state.json", snapshot.trainer_state);
+    directory->WriteFile("lathe_state.json", snapshot.loop_state);
   }
   ABSL_RETURN_IF_ERROR(directory->Commit());
   absl::Status rotated;
-  if (context_.rank() == 0) {
-    std::vector<std::string> protect = {name};
-    if (state.best_model_checkpoint) protect.push_back(*state.best_model_checkpoint);
-    rotated = RotateCheckpoints(output_dir_, save_total_limit_, protect);
+  if (ranks.rank == 0) {
+    rotated = RotateCheckpoints(options_.output_dir, options_.save_total_limit, snapshot.protect);
   }
-  ABSL_RETURN_IF_ERROR(MakeRankGroup(context_.World()).Agree(rotated));
-  return absl::StrCat(output_dir_, "/", name);
+  ABSL_RETURN_IF_ERROR(ranks.Agree(rotated));
+  return absl::StrCat(options_.output_dir, "/", name);
+}
+
+void Checkpointer::BeginSave(const TrainerState& state, const LoopState& loop) {
+  CHECK(!saving()) << "FinishSave comes before the next BeginSave";
+  BeginPhase(Phase::kSave, state.global_step);
+  Snapshot snapshot{.step = state.global_step,
+                    .weights = optimizer_.Weights(options_.weights_dtype),
+                    .states = optimizer_.States(),
+                    .trainer_state = state.ToJson(),
+                    .loop_state = loop.ToJson(),
+                    .protect = {CheckpointName(state.global_step)}};
+  if (state.best_model_checkpoint) snapshot.protect.push_back(*state.best_model_checkpoint);
+  if (!options_.async_save) {
+    std::promise<absl::StatusOr<std::string>> done;
+    save_ = done.get_future();
+    done.set_value(Write(snapshot, MakeRankGroup(context_.World())));
+    return;
+  }
+  std::promise<void> copied;
+  copy_ = copied.get_future();
+  save_ = std::async(std::launch::async,
+                     [this, snapshot = std::move(snapshot),
+                      copied = std::move(copied)]() mutable -> absl::StatusOr<std::string> {
+                       const HideCollectives hidden;
+                       // Reports to the training thread, which meets the ranks in FinishSave.
+                       try {
+                         snapshot.weights = staged_weights_.Copy(snapshot.weights);
+                         snapshot.states = staged_states_.Copy(snapshot.states);
+                         copied.set_value();
+                         return Write(snapshot, MakeRankGroup(*save_group_));
+                       } catch (const std::exception& e) {
+                         return absl::UnavailableError(e.what());
+                       }
+                     });
+}
+
+void Checkpointer::WaitForCopy() const {
+  if (copy_.valid()) copy_.wait();
+}
+
+bool Checkpointer::save_is_over() const {
+  return saving() && save_.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+}
+
+absl::StatusOr<std::string> Checkpointer::FinishSave() {
+  CHECK(saving()) << "BeginSave comes first";
+  const InCollective waits("save", "save");
+  return save_.get();
 }
 
 LoadOptions Checkpointer::OthersTensors(absl::Span<const NamedTensor> mine) const {
@@ -88,7 +148,7 @@ LoadOptions Checkpointer::OthersTensors(absl::Span<const NamedTensor> mine) cons
 absl::Status Checkpointer::LoadMyWeights(const std::string& checkpoint,
                                          const LoadOptions& options) {
   ABSL_ASSIGN_OR_RETURN(const ModelFiles weights, ModelFiles::Open(checkpoint));
-  return LoadTensors(weights, optimizer_.Weights(weights_dtype_), options);
+  return LoadTensors(weights, optimizer_.Weights(options_.weights_dtype), options);
 }
 
 absl::Status Checkpointer::LoadMine(const std::string& checkpoint, const LoadOptions& weights,
@@ -108,7 +168,7 @@ absl::Status Checkpointer::LoadMine(const std::string& checkpoint, const LoadOpt
 
 absl::Status Checkpointer::Load(const std::string& checkpoint, TrainerState* state,
                                 LoopState* loop) {
-  const LoadOptions weights = OthersTensors(optimizer_.Weights(weights_dtype_));
+  const LoadOptions weights = OthersTensors(optimizer_.Weights(options_.weights_dtype));
   const LoadOptions states = OthersTensors(optimizer_.States());
   // A rank that cannot read must not leave the others waiting in the first step.
   ABSL_RETURN_IF_ERROR(
@@ -118,7 +178,7 @@ absl::Status Checkpointer::Load(const std::string& checkpoint, TrainerState* sta
 }
 
 absl::Status Checkpointer::LoadWeights(const std::string& checkpoint) {
-  const LoadOptions weights = OthersTensors(optimizer_.Weights(weights_dtype_));
+  const LoadOptions weights = OthersTensors(optimizer_.Weights(options_.weights_dtype));
   ABSL_RETURN_IF_ERROR(MakeRankGroup(context_.World()).Agree(LoadMyWeights(checkpoint, weights)));
   optimizer_.AfterLoad();
   return absl::OkStatus();
@@ -126,7 +186,7 @@ absl::Status Checkpointer::LoadWeights(const std::string& checkpoint) {
 
 absl::Status Checkpointer::RemoveOthers(const std::string& checkpoint) {
   absl::Status removed;
-  if (context_.rank() == 0) removed = RemoveOtherCheckpoints(output_dir_, checkpoint);
+  if (context_.rank() == 0) removed = RemoveOtherCheckpoints(options_.output_dir, checkpoint);
   return MakeRankGroup(context_.World()).Agree(removed);
 }
 
@@ -134,8 +194,8 @@ absl::Status Checkpointer::SaveModel(const std::map<std::string, std::string>& e
   BeginPhase(Phase::kSave);
   ABSL_ASSIGN_OR_RETURN(
       std::unique_ptr<AtomicDirectory> directory,
-      AtomicDirectory::Create(output_dir_, "model", MakeRankGroup(context_.World())));
-  ABSL_RETURN_IF_ERROR(WriteModel(*directory));
+      AtomicDirectory::Create(options_.output_dir, "model", MakeRankGroup(context_.World())));
+  ABSL_RETURN_IF_ERROR(WriteModel(*directory, optimizer_.Weights(options_.weights_dtype)));
   if (context_.rank() == 0) {
     for (const auto& [name, bytes] : extra_files) directory->WriteFile(name, bytes);
   }

@@ -156,6 +156,7 @@ absl::StatusOr<TrainResult> Trainer::Train(const std::string& resume_from) {
     ABSL_RETURN_IF_ERROR(TrainEpoch(epoch, first_update));
     first_update = 0;
   }
+  ABSL_RETURN_IF_ERROR(FinishSave());
   TrainResult result;
   result.stopped_by_signal = stop_signal_;
   if (!stop_signal_) {
@@ -218,13 +219,17 @@ absl::Status Trainer::Update(int64_t epoch, int64_t update_in_epoch) {
   // The loss is where a pipeline's last stage is. Tensor ranks have the same: it is counted once. A
   // stop that one rank was asked for is everybody's: all save the same step.
   const bool counts = parts_.context.Group({"tp"}).rank() == 0;
+  // So is the end of a save in the background, once it has ended on all.
   const std::vector<double> outcome =
-      Sum(parts_.context.World(), {counts ? my_loss : 0.0, StopRequested() ? 1.0 : 0.0});
+      Sum(parts_.context.World(), {counts ? my_loss : 0.0, StopRequested() ? 1.0 : 0.0,
+                                   parts_.checkpointer.save_is_over() ? 1.0 : 0.0});
   const double loss = outcome[0];
   stop_signal_ = outcome[1] > 0;
+  const bool save_is_over = outcome[2] == parts_.context.world_size();
 
   const double learning_rate =
       arguments_.learning_rate() * parts_.schedule.Factor(state_.global_step);
+  parts_.checkpointer.WaitForCopy();
   const ZeroOptimizer::StepResult step = parts_.optimizer.Step(learning_rate, std::isfinite(loss));
 
   ++state_.global_step;
@@ -239,6 +244,9 @@ absl::Status Trainer::Update(int64_t epoch, int64_t update_in_epoch) {
   } else {
     tokens_after_first_step_ += tokens;
     seconds_after_first_step_ += Now() - start;
+  }
+  if (save_is_over) {
+    ABSL_RETURN_IF_ERROR(FinishSave());
   }
   ABSL_RETURN_IF_ERROR(CountNonFinite(loss, step.grad_norm, step.skipped));
   return AfterUpdate(loss, step.grad_norm, learning_rate);
@@ -257,6 +265,7 @@ absl::Status Trainer::CountNonFinite(double loss, double grad_norm, bool skipped
   if (loop_.nonfinite_in_a_row < arguments_.max_nonfinite_steps()) return absl::OkStatus();
   // The weights are as the last good update left them.
   ABSL_RETURN_IF_ERROR(Save());
+  ABSL_RETURN_IF_ERROR(FinishSave());
   return absl::AbortedError(absl::StrCat("loss or gradient was not finite in ",
                                          loop_.nonfinite_in_a_row, " updates in a row, up to step ",
                                          state_.global_step,
@@ -384,6 +393,7 @@ absl::Status Trainer::EvaluateAndJudge() {
 }
 
 absl::Status Trainer::Save() {
+  ABSL_RETURN_IF_ERROR(FinishSave());
   if (state_.best_global_step) {
     // The best step counts if it has been, or is being, saved.
     const std::string best = CheckpointPath(*state_.best_global_step);
@@ -391,10 +401,19 @@ absl::Status Trainer::Save() {
     if (is_this || IsDirectory(best)) state_.best_model_checkpoint = best;
   }
   state_.stateful_callbacks["TrainerControl"] = ControlState(/*saves=*/true, control_);
-  ABSL_ASSIGN_OR_RETURN(const std::string checkpoint, parts_.checkpointer.Save(state_, loop_));
+  parts_.checkpointer.BeginSave(state_, loop_);
+  if (!arguments_.async_save()) return FinishSave();
+  LOG(INFO) << "Saving " << CheckpointPath(state_.global_step) << " in the background";
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::FinishSave() {
+  if (!parts_.checkpointer.saving()) return absl::OkStatus();
+  ABSL_ASSIGN_OR_RETURN(const std::string checkpoint, parts_.checkpointer.FinishSave());
   LOG(INFO) << "Saved " << checkpoint;
-  for (Callback* callback : parts_.callbacks)
+  for (Callback* callback : parts_.callbacks) {
     ABSL_RETURN_IF_ERROR(callback->OnSave(state_, checkpoint));
+  }
   return absl::OkStatus();
 }
 

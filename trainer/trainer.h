@@ -86,6 +86,8 @@ class Trainer {
   absl::Status Log(nlohmann::json logs);
   absl::Status EvaluateAndJudge();
   absl::Status Save();
+  // Waits for the save that is under way, if there is one, and says that it is done.
+  absl::Status FinishSave();
   absl::Status Finish();
   nlohmann::json TrainMetrics() const;
   double TokensPerSecond() const;

@@ -7,6 +7,7 @@
 
 #include "ATen/core/grad_mode.h"
 #include "ATen/ops/_fused_adamw.h"
+#include "ATen/ops/cat.h"
 #include "ATen/ops/empty.h"
 #include "ATen/ops/full.h"
 #include "ATen/ops/linalg_vector_norm.h"
@@ -126,13 +127,39 @@ void ZeroOptimizer::LaunchReadyBuckets(bool all) {
       // A parameter that no micro batch of this rank used still takes part in the sum.
       if (!parameter.grad_written()) parameter.main_grad.zero_();
       parameter.set_grad_written(true);
-      for (const PartialSum& sum : parameter.partial_sums()) {
-        const Communicator& group = context_.Group({sum.axis});
-        group.AllReduceInBlocks(parameter.main_grad, sum.block == 0 ? group.size() : sum.block);
-      }
+    }
+    SumParts(bucket);
+    for (Slot* slot : bucket.slots) {
+      Parameter& parameter = *slot->parameter;
       if (parameter.tied()) context_.EmbeddingGroup().AllReduce(parameter.main_grad);
     }
     bucket.reduction = dp.AllReduceAsync(bucket.grads);
+  }
+}
+
+void ZeroOptimizer::SumParts(const Bucket& bucket) const {
+  std::map<PartialSum, std::vector<at::Tensor>> parts;
+  for (const Slot* slot : bucket.slots) {
+    for (const PartialSum& sum : slot->parameter->partial_sums()) {
+      parts[sum].push_back(slot->parameter->main_grad);
+    }
+  }
+  for (const auto& [sum, grads] : parts) {
+    const Communicator& group = context_.Group({sum.axis});
+    const int block = sum.block == 0 ? group.size() : sum.block;
+    if (grads.size() == 1) {
+      group.AllReduceInBlocks(grads[0], block);
+      continue;
+    }
+    std::vector<at::Tensor> flat_grads;
+    for (const at::Tensor& grad : grads) flat_grads.push_back(grad.view({-1}));
+    const at::Tensor flat = at::cat(flat_grads);
+    group.AllReduceInBlocks(flat, block);
+    int64_t offset = 0;
+    for (const at::Tensor& grad : flat_grads) {
+      grad.copy_(flat.narrow(0, offset, grad.numel()));
+      offset += grad.numel();
+    }
   }
 }
 

@@ -91,6 +91,8 @@ class ZeroOptimizer {
   void MakeBuckets();
   void OnReady(Parameter& parameter);
   void LaunchReadyBuckets(bool all);
+  // Sums the gradients of which this rank has a part only, those of the same ranks at once.
+  void SumParts(const Bucket& bucket) const;
   double GradientNorm() const;
   void AdamW(double learning_rate, double clip_coefficient);
 

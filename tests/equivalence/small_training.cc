@@ -197,7 +197,8 @@ Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training
                            .max_grad_norm = a.max_grad_norm(),
                            .reduce_bucket_elements = training.reduce_bucket_elements},
                           context);
-  Checkpointer checkpointer(training.output_dir, {}, training.dtype, 0, optimizer, context);
+  const std::unique_ptr<Checkpointer> checkpointer = Must(Checkpointer::Create(
+      {.output_dir = training.output_dir, .weights_dtype = training.dtype}, optimizer, context));
   FlowCallback flow(a);
   Outcome outcome;
   FirstGradients first_gradients(*stage, outcome);
@@ -210,7 +211,7 @@ Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training
        .schedule = schedule,
        .train = train,
        .eval = &eval,
-       .checkpointer = checkpointer,
+       .checkpointer = *checkpointer,
        .context = context,
        .callbacks = {&flow, &first_gradients},
        .pipeline = {.schedule = training.schedule, .num_chunks = partition.num_chunks}});

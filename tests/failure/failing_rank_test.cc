@@ -36,6 +36,22 @@ constexpr double kMostSecondsToEnd = 10;
 
 enum class Fault { kKill, kStop };
 
+// How the four ranks share the work; what is not said is data-parallel.
+struct Layout {
+  const char* name;
+  std::vector<std::string> flags;
+};
+
+const Layout& TensorParallel() {
+  static const auto* const layout = new Layout{"Tensor", {"--tensor_model_parallel_size", "2"}};
+  return *layout;
+}
+
+const Layout& PipelineParallel() {
+  static const auto* const layout = new Layout{"Pipeline", {"--pipeline_model_parallel_size", "2"}};
+  return *layout;
+}
+
 // The launcher's board, found among its descriptors.
 std::unique_ptr<BeaconBoard> FindBoard(pid_t launcher) {
   std::error_code ignored;
@@ -74,21 +90,22 @@ std::string LineOf(const ProgramEnd& end, std::string_view begin) {
   return "";
 }
 
-class FailingRankTest : public testing::TestWithParam<std::tuple<Phase, Fault, int>> {};
+using Case = std::tuple<Layout, Phase, Fault, int>;
+
+class FailingRankTest : public testing::TestWithParam<Case> {};
 
 TEST_P(FailingRankTest, IsNamedAndEndsTheRun) {
-  const auto [phase, fault, victim] = GetParam();
+  const auto [layout, phase, fault, victim] = GetParam();
   const std::string folder = NewFolder(), out = folder + "/out";
-  const TinyPretraining tiny(folder);
+  const TinyPretraining tiny(folder, /*num_layers=*/2);
+  std::vector<std::string> flags = layout.flags;
   // Ranks in every kind of group, evaluations and saves every other step.
-  Program program = Program::Start(
-      kPretrain,
-      {.arguments = tiny.Flags(
-           out, {"--nproc_per_node", absl::StrCat(kNumRanks), "--tensor_model_parallel_size", "2",
-                 "--max_steps", "1000000", "--gradient_accumulation_steps", "2", "--eval_strategy",
-                 "steps", "--eval_steps", "2", "--save_total_limit", "2", "--validation_files",
-                 tiny.validation_file(), "--hang_timeout_in_seconds",
-                 absl::StrCat(fault == Fault::kStop ? kHangTimeout : 600)})});
+  flags.insert(flags.end(), {"--nproc_per_node", absl::StrCat(kNumRanks), "--max_steps", "1000000",
+                             "--gradient_accumulation_steps", "2", "--eval_strategy", "steps",
+                             "--eval_steps", "2", "--save_total_limit", "2", "--validation_files",
+                             tiny.validation_file(), "--hang_timeout_in_seconds",
+                             absl::StrCat(fault == Fault::kStop ? kHangTimeout : 600)});
+  Program program = Program::Start(kPretrain, {.arguments = tiny.Flags(out, flags)});
   ASSERT_TRUE(program.WaitForOutput("Start training", 60)) << program.Wait(0).Text();
   const std::unique_ptr<BeaconBoard> board = FindBoard(program.pid());
   ASSERT_NE(board, nullptr);
@@ -144,18 +161,21 @@ TEST(StuckThreadTest, IsNamedAndEndsTheRun) {
   EXPECT_TRUE(CheckpointsIn(out).empty()) << "half a checkpoint";
 }
 
-std::string Name(const testing::TestParamInfo<std::tuple<Phase, Fault, int>>& info) {
-  const auto& [phase, fault, victim] = info.param;
-  return absl::StrCat(fault == Fault::kKill ? "Kill" : "Stop", "_", PhaseName(phase), "_", victim);
+std::string Name(const testing::TestParamInfo<Case>& info) {
+  const auto& [layout, phase, fault, victim] = info.param;
+  return absl::StrCat(layout.name, "_", fault == Fault::kKill ? "Kill" : "Stop", "_",
+                      PhaseName(phase), "_", victim);
 }
 
 INSTANTIATE_TEST_SUITE_P(Few, FailingRankTest,
-                         testing::Values(std::tuple(Phase::kBackward, Fault::kKill, 2),
-                                         std::tuple(Phase::kSave, Fault::kKill, 0),
-                                         std::tuple(Phase::kForward, Fault::kStop, 1)),
+                         testing::Values(Case(TensorParallel(), Phase::kBackward, Fault::kKill, 2),
+                                         Case(TensorParallel(), Phase::kSave, Fault::kKill, 0),
+                                         Case(PipelineParallel(), Phase::kForward, Fault::kStop,
+                                              1)),
                          Name);
 INSTANTIATE_TEST_SUITE_P(Every, FailingRankTest,
-                         testing::Combine(testing::Values(Phase::kForward, Phase::kBackward,
+                         testing::Combine(testing::Values(TensorParallel(), PipelineParallel()),
+                                          testing::Values(Phase::kForward, Phase::kBackward,
                                                           Phase::kReduction, Phase::kOptimizer,
                                                           Phase::kEvaluation, Phase::kSave),
                                           testing::Values(Fault::kKill, Fault::kStop),

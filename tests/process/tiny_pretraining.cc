@@ -43,13 +43,13 @@ std::string Documents(int count, uint64_t state) {
 
 }  // namespace
 
-nlohmann::json TinyModelConfig() {
+nlohmann::json TinyModelConfig(int num_layers) {
   return {{"architectures", {"LlamaForCausalLM"}},
           {"model_type", "llama"},
           {"vocab_size", 300},
           {"hidden_size", 16},
           {"intermediate_size", 32},
-          {"num_hidden_layers", 1},
+          {"num_hidden_layers", num_layers},
           {"num_attention_heads", 2},
           {"num_key_value_heads", 1},
           {"max_position_embeddings", 64},
@@ -91,11 +91,11 @@ nlohmann::json TinyTokenizer() {
             {"merges", nlohmann::json::array()}}}};
 }
 
-TinyPretraining::TinyPretraining(const std::string& folder)
+TinyPretraining::TinyPretraining(const std::string& folder, int num_layers)
     : model_folder_(folder + "/tiny_model"),
       train_file_(folder + "/train.jsonl"),
       validation_file_(folder + "/validation.jsonl") {
-  WriteFile(model_folder_ + "/config.json", TinyModelConfig().dump(2));
+  WriteFile(model_folder_ + "/config.json", TinyModelConfig(num_layers).dump(2));
   WriteFile(model_folder_ + "/tokenizer.json", TinyTokenizer().dump(2));
   WriteFile(model_folder_ + "/tokenizer_config.json",
             R"({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"})");

@@ -17,13 +17,13 @@ namespace lathe {
 // The program, as a test with //launchers:pretrain in its data finds it.
 inline constexpr char kPretrain[] = "launchers/pretrain";
 
-nlohmann::json TinyModelConfig();
+nlohmann::json TinyModelConfig(int num_layers = 1);
 nlohmann::json TinyTokenizer();
 
 class TinyPretraining {
  public:
   // Writes everything into `folder`.
-  explicit TinyPretraining(const std::string& folder);
+  explicit TinyPretraining(const std::string& folder, int num_layers = 1);
 
   const std::string& model_folder() const {
     return model_folder_;

@@ -62,17 +62,19 @@ std::vector<Call> Choose(const std::vector<Call>& calls) {
   return chosen;
 }
 
-// Parameters: ranks, and which share of the calls out of how many; shares run side by side.
-class KillAtCallTest : public testing::TestWithParam<std::tuple<int, int, int>> {};
+// Parameters: ranks, which share of the calls out of how many (shares run side by side), whether
+// saves are asynchronous.
+class KillAtCallTest : public testing::TestWithParam<std::tuple<int, int, int, bool>> {};
 
 TEST_P(KillAtCallTest, SameBits) {
-  const auto [num_ranks, share, num_shares] = GetParam();
+  const auto [num_ranks, share, num_shares, async_save] = GetParam();
   const std::string folder = NewFolder();
   const TinyPretraining tiny(folder);
   const std::string reference = folder + "/reference", out = folder + "/out",
                     log = folder + "/calls";
   const auto flags = [&](const std::string& output_dir) {
-    return tiny.Flags(output_dir, {"--nproc_per_node", absl::StrCat(num_ranks)});
+    return tiny.Flags(output_dir, {"--nproc_per_node", absl::StrCat(num_ranks),
+                                   absl::StrCat("--async_save=", async_save ? "true" : "false")});
   };
   std::map<std::string, std::string> fault = {
       {"LD_PRELOAD", std::filesystem::absolute(kShim).string()},
@@ -116,9 +118,10 @@ TEST_P(KillAtCallTest, SameBits) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Every, KillAtCallTest,
-                         testing::Values(std::tuple(1, 0, 2), std::tuple(1, 1, 2),
-                                         std::tuple(2, 0, 4), std::tuple(2, 1, 4),
-                                         std::tuple(2, 2, 4), std::tuple(2, 3, 4)));
+                         testing::Values(std::tuple(1, 0, 2, false), std::tuple(1, 1, 2, false),
+                                         std::tuple(2, 0, 4, false), std::tuple(2, 1, 4, false),
+                                         std::tuple(2, 2, 4, false), std::tuple(2, 3, 4, false),
+                                         std::tuple(1, 0, 1, true), std::tuple(2, 0, 4, true)));
 
 }  // namespace
 }  // namespace lathe

@@ -31,7 +31,7 @@ void Kill(const Program& program, int num_ranks, int victim) {
   if (pid > 0) kill(pid, SIGKILL);
 }
 
-class RandomKillTest : public testing::TestWithParam<std::tuple<int, int, int>> {
+class RandomKillTest : public testing::TestWithParam<std::tuple<int, int, int, bool>> {
  protected:
   void SetUp() override {
     tiny_ = std::make_unique<TinyPretraining>(folder_);
@@ -39,9 +39,10 @@ class RandomKillTest : public testing::TestWithParam<std::tuple<int, int, int>> 
   }
 
   std::vector<std::string> Flags(const std::string& output_dir) const {
-    return tiny_->Flags(output_dir,
-                        {"--nproc_per_node", absl::StrCat(num_ranks_), "--eval_strategy", "epoch",
-                         "--validation_files", tiny_->validation_file()});
+    return tiny_->Flags(
+        output_dir, {"--nproc_per_node", absl::StrCat(num_ranks_), "--eval_strategy", "epoch",
+                     "--validation_files", tiny_->validation_file(),
+                     absl::StrCat("--async_save=", std::get<3>(GetParam()) ? "true" : "false")});
   }
 
   RunOutcome Run(const std::string& output_dir, double* seconds) const {
@@ -96,11 +97,12 @@ TEST_P(RandomKillTest, SameBits) {
             << num_kills_in_epoch_2 << " of them in epoch 2: the same bits\n";
 }
 
-// Ranks, kills, seed.
+// Ranks, kills, seed, whether saves are asynchronous.
 INSTANTIATE_TEST_SUITE_P(Few, RandomKillTest,
-                         testing::Values(std::tuple(1, 3, 1), std::tuple(2, 2, 2)));
+                         testing::Values(std::tuple(1, 3, 1, false), std::tuple(2, 2, 2, false)));
 INSTANTIATE_TEST_SUITE_P(Hundred, RandomKillTest,
-                         testing::Values(std::tuple(1, 100, 3), std::tuple(2, 100, 4)));
+                         testing::Values(std::tuple(1, 100, 3, false), std::tuple(2, 100, 4, false),
+                                         std::tuple(1, 30, 5, true), std::tuple(2, 30, 6, true)));
 
 }  // namespace
 }  // namespace lathe
