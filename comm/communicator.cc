@@ -261,6 +261,20 @@ PendingTensor Communicator::AllGatherAsync(const at::Tensor& in) const {
   return PendingTensor(out, Post("all-gather", [this, in, out] { *out = AllGatherNow(in); }));
 }
 
+PendingCollective Communicator::AllGatherInPlaceAsync(at::Tensor flat) const {
+  if (size() == 1) return PendingCollective();
+  return Post("all-gather", [this, flat = std::move(flat)]() mutable {
+    TORCH_CHECK(flat.is_contiguous() && flat.numel() % size() == 0,
+                "all-gather in place needs a contiguous tensor whose elements divide by ", size());
+    const int64_t n = flat.numel() / size();
+    // A copy: a transport may write the output before it has read its input.
+    const at::Tensor mine = flat.view({-1}).narrow(0, rank_ * n, n).clone();
+    backend_->AllGather(mine, flat);
+    bytes_sent_ += mine.nbytes() * (size() - 1);
+    flat.reset();
+  });
+}
+
 at::Tensor Communicator::ReduceScatter(const at::Tensor& in, ReduceOp op) const {
   if (size() == 1) return in;
   at::Tensor out;

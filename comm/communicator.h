@@ -119,6 +119,8 @@ class Communicator {
   // dtype; contiguous.
   at::Tensor AllGather(const at::Tensor& in) const;
   PendingTensor AllGatherAsync(const at::Tensor& in) const;
+  // `flat`: [size * n], contiguous: slice j ← rank j's own slice j. In place.
+  PendingCollective AllGatherInPlaceAsync(at::Tensor flat) const;
 
   // `in`: [size * n, ...], contiguous. Returns [n, ...]: this rank's slice of the sum.
   at::Tensor ReduceScatter(const at::Tensor& in, ReduceOp op = ReduceOp::kSum) const;

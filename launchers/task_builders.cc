@@ -251,7 +251,7 @@ absl::Status FillWeights(const RunConfig& config, const Model& model,
   if (from_scratch) {
     LOG(INFO) << "Model config: " << model_config.original.dump(2);
     const uint64_t seed = static_cast<uint64_t>(config.training().seed());
-    optimizer.ForEachMaster([&](Parameter& parameter, const at::Tensor& master) {
+    optimizer.FillMasters([&](Parameter& parameter, const at::Tensor& master) {
       parameter.InitializeInto(master, seed);
       GiveSign();
     });

@@ -14,6 +14,7 @@ void MainGradSink::Accumulate(Parameter& parameter, WeightGradient gradient) {
 
 void MainGradSink::AccumulateNow(Parameter& parameter, const WeightGradient& gradient) {
   at::NoGradGuard no_grad;
+  if (!parameter.main_grad.defined() && on_first_write_) on_first_write_(parameter);
   if (!parameter.main_grad.defined()) {
     const at::Tensor& tensor = parameter.tensor();
     parameter.main_grad =

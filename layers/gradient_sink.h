@@ -44,20 +44,25 @@ class GradientSink {
 
 // Runs every closure at once into Parameter::main_grad, which it allocates on first use in
 // max(dtype, fp32) unless somebody (the optimizer) has put a buffer there. Reports a parameter
-// Ready when the last use of the update's last micro batch is in.
+// Ready when the last use of a micro batch after which it is reduced is in.
 class MainGradSink : public GradientSink {
  public:
   void Accumulate(Parameter& parameter, WeightGradient gradient) override;
   void AccumulateNow(Parameter& parameter, const WeightGradient& gradient) override;
 
-  // Called before a micro batch's backward; `last`: none follows within this update.
+  // Called before a micro batch's backward; `last`: none follows before gradients are reduced.
   void BeginMicroBatch(bool last) { last_ = last; }
-  // Called at most once per parameter and update.
+  // Called at most once per parameter and reduction.
   void set_on_ready(std::function<void(Parameter&)> on_ready) { on_ready_ = std::move(on_ready); }
+  // Called before a gradient is written for which there is no main_grad: puts one there.
+  void set_on_first_write(std::function<void(Parameter&)> on_first_write) {
+    on_first_write_ = std::move(on_first_write);
+  }
 
  private:
   bool last_ = true;
   std::function<void(Parameter&)> on_ready_;
+  std::function<void(Parameter&)> on_first_write_;
 };
 
 // Queues closures until RunAll; the input gradients flow on at once.

@@ -2,7 +2,9 @@
 
 namespace lathe {
 
-void BoundStage::Begin(int, bool last) { optimizer_.BeginMicroBatch(last); }
+void BoundStage::Begin(int micro_batch, bool last) {
+  optimizer_.BeginMicroBatch(micro_batch, last);
+}
 
 TensorList BoundStage::Forward(int micro_batch, int chunk, const TensorList& activations) {
   return stage_.Forward(batches_[micro_batch], chunk, activations);

@@ -1,26 +1,37 @@
 // ZeroOptimizer: the data-parallel axis. It owns main gradients, their reduction over ranks, fp32
 // masters, the gradient norm, clipping and the AdamW step.
 //
-//   ZeroOptimizer optimizer(stage->parameters(), {.weight_decay = 0.1}, context);
+//   ZeroOptimizer optimizer(stage->parameters(), {.stage = 2, .weight_decay = 0.1}, context);
 //   optimizer.BeginUpdate();
-//   for (i = 0; i < n; ++i) { optimizer.BeginMicroBatch(/*last=*/i == n - 1); forward; backward; }
-//   ZeroOptimizer::StepResult result = optimizer.Step(learning_rate);
+//   for (i = 0; i < n; ++i) { optimizer.BeginMicroBatch(i, /*last=*/i == n - 1); forward; backward;
+//   } ZeroOptimizer::StepResult result = optimizer.Step(learning_rate);
 //
-// Stage 0: every data-parallel rank holds everything and takes the same step. Gradients are summed,
-// not averaged, over the ranks: losses are already divided by the update's global weight. Buckets
-// are reduced while backward goes on.
+// Parameters and gradients lie in flat buckets, each cut into one shard per data-parallel rank
+// (flat_layout.h). What a rank keeps, of P parameters on N ranks:
 //
-// Order of gradient work: accumulate → sum over the parameter's own axes → sum of a tied embedding
-// over its two pipeline stages → data-parallel sum → norm over the world, each logical element once
-// → clip → step.
+//   stage   weights   gradients   masters and states   sent per update of m micro batches
+//   0       P         P           P                    2P (N − 1) / N, once
+//   1       P         P           P / N                2P (N − 1) / N, once
+//   2       P         P / N       P / N                (m + 1) P (N − 1) / N
+//
+// Under a pipeline stage 2 keeps whole gradients until the update's end, as stage 1 does: several
+// micro batches are in flight at once. All stages add in one order and cut at the same places: with
+// one micro batch they give the same bits.
+//
+// Gradients are summed, not averaged, over the ranks: losses are already divided by the update's
+// global weight. Buckets are reduced while backward goes on. Order of gradient work: accumulate →
+// data-parallel sum → sum over the parameter's own axes → sum of a tied embedding over its two
+// pipeline stages → norm over the world, each logical element once → clip → step.
 //
 // Thread rule: one rank's optimizer is used by the thread that trains.
 #ifndef LATHE_ZERO_ZERO_OPTIMIZER_H_
 #define LATHE_ZERO_ZERO_OPTIMIZER_H_
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,24 +40,31 @@
 #include "lathe/comm/parallel_context.h"
 #include "lathe/layers/gradient_sink.h"
 #include "lathe/layers/parameter.h"
+#include "lathe/zero/flat_layout.h"
 
 namespace lathe {
 
 struct ZeroOptions {
+  int stage = 0;  // 0, 1 or 2
   double adam_beta1 = 0.9;
   double adam_beta2 = 0.999;
   double adam_epsilon = 1e-8;
   double weight_decay = 0.0;                 // where HasWeightDecay
   double max_grad_norm = 1.0;                // 0: no clipping
   int64_t reduce_bucket_elements = 8 << 20;  // per collective; 32 MiB of fp32
+  bool overlap_reduction = true;             // with backward; else after it
+  // What gradients are kept and sent in; sums over ranks are fp32 all the same. Default:
+  // max(weights' dtype, fp32).
+  std::optional<at::ScalarType> grad_dtype = std::nullopt;
 };
 
 class ZeroOptimizer {
  public:
-  // Puts the parameters' gradients into flat buffers, sets their sinks, and makes fp32 masters of
-  // half-precision weights. Values are set afterwards, into the masters (ForEachMaster, or loading
-  // Weights), which keep what half precision would round off; then AfterLoad. Frozen parameters
-  // cost nothing. `context` and the parameters must outlive the optimizer.
+  // Moves the parameters into flat buckets, puts their gradients into others, sets their sinks, and
+  // makes fp32 masters of half-precision weights. Values are set afterwards, into the masters
+  // (FillMasters, or loading Weights), which keep what half precision would round off; then
+  // AfterLoad. Frozen parameters cost nothing. `context` and the parameters must outlive the
+  // optimizer.
   ZeroOptimizer(const std::vector<Parameter*>& parameters, const ZeroOptions& options,
                 const ParallelContext& context);
   ~ZeroOptimizer();
@@ -54,58 +72,76 @@ class ZeroOptimizer {
 
   // Forgets the gradients of the last update.
   void BeginUpdate();
-  // Before each micro batch's forward and backward; `last`: no other follows within this update.
-  void BeginMicroBatch(bool last);
+  // Before each micro batch's forward and backward (before each part of it, if they are apart);
+  // `last`: no other follows within this update.
+  void BeginMicroBatch(int micro_batch, bool last);
 
   // Where gradients go; for sinks that do something before, such as deferring them.
   GradientSink& sink() { return sink_; }
+
+  // Completes the gradients' sums, those of parameters included that no micro batch used. Called
+  // after the last backward, before any other collective, so that all ranks keep one order.
+  // Collective. Throws CollectiveError.
+  void FinishGradients();
 
   struct StepResult {
     double grad_norm = 0;  // L2 over the whole model, before clipping
     bool skipped = false;  // norm or loss was not finite: nothing was changed, on any rank
   };
-  // Waits for the reductions, clips and updates the weights; skips the update if `loss_is_finite`
-  // is false (which all ranks say alike). Collective. Throws CollectiveError.
+  // Finishes the gradients, clips and updates the weights; skips the update if `loss_is_finite` is
+  // false (which all ranks say alike). Collective. Throws CollectiveError.
   StepResult Step(double learning_rate, bool loss_is_finite = true);
 
-  // Calls fn(parameter, its master) for every parameter; the master is the parameter's own tensor
-  // where that is no half type, or frozen. Call AfterLoad when they are filled.
-  void ForEachMaster(const std::function<void(Parameter&, const at::Tensor&)>& fn);
-
-  // Starts the reductions that wait for gradients which no micro batch gave. Called after the last
-  // backward, before any other collective, so that all ranks keep one order.
-  void FinishGradients() { LaunchReadyBuckets(/*all=*/true); }
+  // Calls fn(parameter, values) for every parameter: `values`, of the local tensor's shape, in
+  // max(dtype, fp32) unless frozen, is to be filled; the rank keeps its part. Then call AfterLoad.
+  void FillMasters(const std::function<void(Parameter&, const at::Tensor& values)>& fn);
 
   // What a checkpoint holds: the weights as `weights_dtype` from the masters, and
-  // PARAMETER.exp_avg, .exp_avg_sq, .master (half-precision weights only) and "step". Views: to
-  // save them, or to load into them (then call AfterLoad).
+  // PARAMETER.exp_avg, .exp_avg_sq, .master (half-precision weights only) and "step". Views of what
+  // this rank keeps: to save them, or to load into them (then call AfterLoad).
   std::vector<NamedTensor> Weights(at::ScalarType weights_dtype) const;
   std::vector<NamedTensor> States() const;
-  // Brings the weights in line with loaded masters and the step count with the loaded one.
+  // The sums of the last update, after clipping where the weights are fp64: of what this rank
+  // steps.
+  std::vector<NamedTensor> Gradients() const;
+  // Brings the weights in line with loaded masters, on all ranks. Collective.
   void AfterLoad();
 
  private:
   struct Slot;    // one trainable parameter with its states
-  struct Bucket;  // a range of the flat gradient that is reduced at once
+  struct Bucket;  // parameters whose gradients are reduced at once
 
   void MakeBuckets();
+  void MakeSlotViews(Bucket& bucket);
+  void ProvideGradients(Parameter& parameter);
   void OnReady(Parameter& parameter);
   void LaunchReadyBuckets(bool all);
-  // Sums the gradients of which this rank has a part only, those of the same ranks at once.
-  void SumParts(const Bucket& bucket) const;
+  void Launch(Bucket& bucket);
+  void Absorb(Bucket& bucket);
+  void BeginRound();
+  void SumParts() const;
   double GradientNorm() const;
   void AdamW(double learning_rate, double clip_coefficient);
+  void UpdateBucket(Bucket& bucket, bool decays, double learning_rate, double clip_coefficient);
+  void PublishWeights();
+  NamedTensor Named(const Slot& slot, const std::string& suffix, const at::Tensor& values,
+                    at::ScalarType file_dtype) const;
 
   const ZeroOptions options_;
   const ParallelContext& context_;
+  const Communicator& dp_;
+  const bool shards_states_;     // each rank keeps its shards' masters and states
+  const bool shards_gradients_;  // and of gradients nothing else, beyond a micro batch
   MainGradSink sink_;
   std::vector<std::unique_ptr<Slot>>
       slots_;  // in the order in which gradients become ready: reverse model order
   std::vector<Parameter*> frozen_;
-  at::Tensor flat_grads_;
   std::vector<Bucket> buckets_;
-  size_t next_bucket_ = 0;  // buckets are launched in order, so that all ranks agree
-  at::Tensor step_;         // [1], fp32: updates taken
+  size_t next_bucket_ = 0;         // buckets are launched in order, so that all ranks agree
+  std::deque<Bucket*> in_flight_;  // reductions to shards that are not absorbed yet
+  int micro_batch_ = -1;           // of the round under way
+  bool gradients_finished_ = false;
+  at::Tensor step_;  // [1], fp32: updates taken
 };
 
 }  // namespace lathe

@@ -72,7 +72,7 @@ TEST(ZeroOptimizerTest, EqualsPlainAdamWithClippingOnEveryNumberOfRanks) {
         const at::Tensor x = Values(t % 2 ? "x1" : "x2", {4, 6});
         optimizer.BeginUpdate();
         for (int i = 0; i < 4 / ranks; ++i) {
-          optimizer.BeginMicroBatch(i == 4 / ranks - 1);
+          optimizer.BeginMicroBatch(i, i == 4 / ranks - 1);
           const at::Tensor row = x.narrow(0, context.rank() * (4 / ranks) + i, 1);
           const at::Tensor y = Linear(row, *weight, t == 3 ? nullptr : norm.get());
           RunBackward({y.square().sum()}, {{}});
@@ -111,7 +111,7 @@ TEST(ZeroOptimizerTest, PartialSumsComeFirst) {
     half.Initialize(1);
     ZeroOptimizer optimizer({&all, &half}, {.max_grad_norm = 0}, context);
     optimizer.BeginUpdate();
-    optimizer.BeginMicroBatch(true);
+    optimizer.BeginMicroBatch(0, true);
     // The gradient of each element is the input's element: 1 + tp + 10 · dp.
     const at::Tensor x = at::full({1, 3}, 1.0 + tp + 10 * dp, at::kDouble);
     RunBackward({Linear(x, all, nullptr).sum().add(Linear(x, half, nullptr).sum())}, {{}});
@@ -132,7 +132,7 @@ TEST(ZeroOptimizerTest, ANonFiniteGradientChangesNothing) {
   for (double bad :
        {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
     optimizer.BeginUpdate();
-    optimizer.BeginMicroBatch(true);
+    optimizer.BeginMicroBatch(0, true);
     const at::Tensor x = Values("x", {2, 4}, at::kFloat);
     RunBackward({Linear(x, *weight, nullptr).sum().mul(bad)}, {{}});
     const auto result = optimizer.Step(0.1);
@@ -156,7 +156,7 @@ TEST(ZeroOptimizerTest, HalfWeightsHaveMastersAndFp32Gradients) {
   // Steps far below bf16's resolution add up in the master.
   for (int i = 0; i < 100; ++i) {
     optimizer.BeginUpdate();
-    optimizer.BeginMicroBatch(true);
+    optimizer.BeginMicroBatch(0, true);
     RunBackward({Linear(Values("x", {2, 4}, at::kBFloat16), *weight, nullptr).sum()}, {{}});
     optimizer.Step(1e-4);
   }

@@ -76,13 +76,15 @@ class Model : public lathe::ScheduledStage {
     optimizer_ = std::make_unique<lathe::ZeroOptimizer>(
         parameters_, lathe::ZeroOptions{.max_grad_norm = 0}, context);
     // Keyed by the parameters' names and elements: the same start on every mesh.
-    optimizer_->ForEachMaster([](lathe::Parameter& parameter, const at::Tensor& master) {
+    optimizer_->FillMasters([](lathe::Parameter& parameter, const at::Tensor& master) {
       parameter.InitializeInto(master, /*seed=*/42);
     });
     optimizer_->AfterLoad();
   }
 
-  void Begin(int, bool last) override { optimizer_->BeginMicroBatch(last); }
+  void Begin(int micro_batch, bool last) override {
+    optimizer_->BeginMicroBatch(micro_batch, last);
+  }
 
   int64_t NumSamples(int) const override { return kSamples / kMicroBatches; }
 

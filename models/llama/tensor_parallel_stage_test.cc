@@ -77,7 +77,7 @@ Result TrainOneStep(const ParallelContext& context, const ModelConfig& config,
   if (!stage.ok()) throw std::runtime_error(stage.status().ToString());
   ZeroOptimizer optimizer((*stage)->parameters(), {.weight_decay = 0.1, .max_grad_norm = 0},
                           context);
-  optimizer.ForEachMaster(
+  optimizer.FillMasters(
       [](Parameter& p, const at::Tensor& master) { p.InitializeInto(master, /*seed=*/7); });
   optimizer.AfterLoad();
   result.start = PiecesOf(**stage, false);
@@ -88,7 +88,8 @@ Result TrainOneStep(const ParallelContext& context, const ModelConfig& config,
   const at::Tensor targets = batch.input_ids.add(29).remainder(kVocab);
   const at::Tensor weights = at::full({kBatch, kSeq}, 1.0 / (kBatch * kSeq), at::kDouble);
   optimizer.BeginUpdate();
-  optimizer.BeginMicroBatch(/*last=*/false);  // nothing is reduced yet: the bytes are the layers'
+  optimizer.BeginMicroBatch(0,
+                            /*last=*/false);  // nothing is reduced yet: the bytes are the layers'
   const Communicator& tp = context.Group({"tp"});
   const uint64_t before = tp.bytes_sent();
   const at::Tensor hidden = (*stage)->Forward(batch, /*chunk=*/0, {})[0];

@@ -20,10 +20,15 @@ struct Layout {
   const char* name;
   int dp = 1, tp = 1, pp = 1;
   bool sequence_parallel = false;
+  int zero_stage = 0;
 };
-constexpr Layout kLayouts[] = {
-    {"one"},          {"dp2", 2},           {"tp2", 1, 2},
-    {"pp2", 1, 1, 2}, {"tp2_pp2", 1, 2, 2}, {"dp2_tp2_sequence", 2, 2, 1, true}};
+constexpr Layout kLayouts[] = {{"one"},
+                               {"dp2_zero2", 2, 1, 1, false, 2},
+                               {"dp4_zero1", 4, 1, 1, false, 1},
+                               {"tp2", 1, 2},
+                               {"dp2_pp2_zero1", 2, 1, 2, false, 1},
+                               {"tp2_pp2", 1, 2, 2},
+                               {"dp2_tp2_sequence", 2, 2, 1, true}};
 
 // 9 updates of 8 samples out of 40: the second epoch starts after the fifth, the checkpoint is
 // written after the third.
@@ -35,6 +40,7 @@ SmallTraining Under(const Layout& layout, const char* model, at::ScalarType dtyp
           .max_steps = 9,
           .max_grad_norm = 0.5,
           .sequence_parallel = layout.sequence_parallel,
+          .zero_stage = layout.zero_stage,
           .num_layers = 8,
           .vocab_size = 67,
           .num_tokens = 16};

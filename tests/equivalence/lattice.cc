@@ -60,7 +60,8 @@ std::string CellName(const Cell& cell) {
   return absl::StrCat(
       "dp", cell.dp, "_tp", cell.tp, "_pp", cell.pp, cell.sequence_parallel ? "_sequence_" : "_",
       absl::StrReplaceAll(ScheduleName(cell.schedule), {{"-", ""}}), "_", cell.accumulation,
-      kRecomputeNames[static_cast<int>(cell.recompute)], "_", cell.model);
+      kRecomputeNames[static_cast<int>(cell.recompute)],
+      cell.zero_stage == 0 ? "" : absl::StrCat("_zero", cell.zero_stage), "_", cell.model);
 }
 
 std::vector<int> AxisValues(const Cell& cell) {
@@ -71,6 +72,7 @@ std::vector<int> AxisValues(const Cell& cell) {
           static_cast<int>(cell.schedule),
           cell.accumulation,
           static_cast<int>(cell.recompute),
+          cell.zero_stage,
           cell.model == "llama"};
 }
 
@@ -82,9 +84,12 @@ Lattice EnumerateCells(int max_ranks) {
         for (const ScheduleKind schedule : kSchedules) {
           for (const int accumulation : {1, 2, 4}) {
             for (const CellRecompute recompute : kRecomputes) {
-              cells.push_back({dp, tp, pp, false, schedule, accumulation, recompute, ""});
-              if (tp == 1) continue;  // there is nothing to split the sequence over
-              cells.push_back({dp, tp, pp, true, schedule, accumulation, recompute, ""});
+              for (const int stage : {0, 1, 2}) {
+                if (dp == 1 && stage > 0) continue;  // there is nothing to shard over
+                cells.push_back({dp, tp, pp, false, schedule, accumulation, recompute, stage, ""});
+                if (tp == 1) continue;  // there is nothing to split the sequence over
+                cells.push_back({dp, tp, pp, true, schedule, accumulation, recompute, stage, ""});
+              }
             }
           }
         }

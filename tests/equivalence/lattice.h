@@ -27,11 +27,12 @@ struct Cell {
   ScheduleKind schedule = ScheduleKind::k1F1B;  // interleaved: with one layer per stage
   int accumulation = 1;                         // micro batches of an update
   CellRecompute recompute = CellRecompute::kNone;
+  int zero_stage = 0;
   // The families take turns: "qwen2" has biases and tied embeddings, "llama" neither.
   std::string model;
 };
 
-// "dp2_tp2_pp2_sequence_zbh1_4_full_llama", fit to be a test's name.
+// "dp2_tp2_pp2_sequence_zbh1_4_full_zero2_llama", fit to be a test's name.
 std::string CellName(const Cell& cell);
 
 struct Lattice {
@@ -40,8 +41,8 @@ struct Lattice {
 };
 
 // Degrees from 1 whose product is at most max_ranks, every schedule, 1, 2 or 4 micro batches, every
-// recomputation, and sequence parallel where there is a tensor axis. What is legal is what
-// CheckLayout and CheckSchedule let pass.
+// recomputation, sequence parallel where there is a tensor axis, and every stage of ZeRO where
+// there is a data-parallel one. What is legal is what CheckLayout and CheckSchedule let pass.
 Lattice EnumerateCells(int max_ranks);
 
 // Of `cells` so many, greedily, that any two values of two axes that are together in some cell are

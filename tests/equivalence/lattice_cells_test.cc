@@ -49,6 +49,7 @@ SmallTraining OnRanks(const Cell& cell, at::ScalarType dtype) {
   training.accumulation = cell.accumulation;
   training.sequence_parallel = cell.sequence_parallel;
   training.schedule = cell.schedule;
+  training.zero_stage = cell.zero_stage;
   training.num_layers_per_virtual_stage = cell.schedule == ScheduleKind::kInterleaved ? 1 : 0;
   training.recompute = cell.recompute == CellRecompute::kFull;
   training.recompute_mlp = cell.recompute == CellRecompute::kMlp;

@@ -68,10 +68,13 @@ class SmallDataset : public Dataset {
   std::vector<int32_t> ids_, labels_;
 };
 
-std::map<std::string, std::vector<LogicalPiece>> Gradients(Stage& stage) {
+std::map<std::string, std::vector<LogicalPiece>> Gradients(const ZeroOptimizer& optimizer) {
   std::map<std::string, std::vector<LogicalPiece>> gradients;
-  for (Parameter* parameter : stage.parameters()) {
-    gradients[parameter->name()] = LogicalPieces(*parameter, parameter->main_grad.cpu().clone());
+  for (const NamedTensor& tensor : optimizer.Gradients()) {
+    std::vector<LogicalPiece>& pieces = gradients[tensor.name];
+    for (const TensorPiece& piece : tensor.pieces) {
+      pieces.push_back({piece.box, piece.local.cpu().clone()});
+    }
   }
   return gradients;
 }
@@ -79,14 +82,15 @@ std::map<std::string, std::vector<LogicalPiece>> Gradients(Stage& stage) {
 // Keeps the gradients of step 1.
 class FirstGradients : public Callback {
  public:
-  FirstGradients(Stage& stage, Outcome& outcome) : stage_(stage), outcome_(outcome) {}
+  FirstGradients(const ZeroOptimizer& optimizer, Outcome& outcome)
+      : optimizer_(optimizer), outcome_(outcome) {}
   absl::Status OnStepEnd(const TrainerState& state, const StepInfo&, TrainerControl&) override {
-    if (state.global_step == 1) outcome_.first_gradients = Gradients(stage_);
+    if (state.global_step == 1) outcome_.first_gradients = Gradients(optimizer_);
     return absl::OkStatus();
   }
 
  private:
-  Stage& stage_;
+  const ZeroOptimizer& optimizer_;
   Outcome& outcome_;
 };
 
@@ -191,7 +195,8 @@ Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training
                                                        .learning_rate = a.learning_rate(),
                                                        .kwargs = ""}));
   ZeroOptimizer optimizer(stage->parameters(),
-                          {.adam_beta1 = training.sgd ? 0 : 0.9,
+                          {.stage = training.zero_stage,
+                           .adam_beta1 = training.sgd ? 0 : 0.9,
                            .adam_epsilon = training.sgd ? kSgdEpsilon : 1e-8,
                            .weight_decay = a.weight_decay(),
                            .max_grad_norm = a.max_grad_norm(),
@@ -201,7 +206,7 @@ Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training
       {.output_dir = training.output_dir, .weights_dtype = training.dtype}, optimizer, context));
   FlowCallback flow(a);
   Outcome outcome;
-  FirstGradients first_gradients(*stage, outcome);
+  FirstGradients first_gradients(optimizer, outcome);
   CausalLmLoss loss;
   Trainer trainer(
       a, plan,
@@ -229,7 +234,7 @@ Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training
     outcome.weights[parameter->name()] =
         LogicalPieces(*parameter, parameter->tensor().detach().cpu().clone());
   }
-  outcome.gradients = Gradients(*stage);
+  outcome.gradients = Gradients(optimizer);
   return outcome;
 }
 

@@ -32,6 +32,7 @@ struct SmallTraining {
   bool recompute = false;
   bool recompute_mlp = false;
   bool sequence_parallel = false;
+  int zero_stage = 0;
   int64_t reduce_bucket_elements = 4000;  // several buckets
   // Above 0: so many layers, of weights from a seed, instead of the folder's model; and another
   // vocabulary.

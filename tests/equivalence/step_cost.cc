@@ -43,7 +43,7 @@ class MeasuredStage : public ScheduledStage {
     batch_.input_ids = batch_.input_ids.view({-1, std::min<int64_t>(512, tokens)});
     weights_ = at::full(batch_.input_ids.sizes(), 1.0 / kStepCostTokens, at::kDouble);
   }
-  void Begin(int, bool last) override { optimizer_.BeginMicroBatch(last); }
+  void Begin(int micro_batch, bool last) override { optimizer_.BeginMicroBatch(micro_batch, last); }
   int64_t NumSamples(int) const override { return batch_.input_ids.size(0); }
   TensorList Forward(int, int chunk, const TensorList& activations) override {
     return stage_.Forward(batch_, chunk, activations);
@@ -106,7 +106,7 @@ StepCost MeasureSteps(const ParallelContext& context, StageOptions options, int 
   const auto stage = Must(BuildModel(config, context, at::kFloat, runner, options));
   ZeroOptimizer optimizer(stage->parameters(), {}, context);
   // Values cost nothing more or less.
-  optimizer.ForEachMaster([](Parameter&, const at::Tensor& master) { master.fill_(0.01); });
+  optimizer.FillMasters([](Parameter&, const at::Tensor& master) { master.fill_(0.01); });
   optimizer.AfterLoad();
 
   MeasuredStage measured(*stage, optimizer, num_micro_batches);

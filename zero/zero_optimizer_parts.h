@@ -1,0 +1,50 @@
+// What ZeroOptimizer is made of; for its own source files.
+#ifndef LATHE_ZERO_ZERO_OPTIMIZER_PARTS_H_
+#define LATHE_ZERO_ZERO_OPTIMIZER_PARTS_H_
+
+#include <vector>
+
+#include "ATen/core/Tensor.h"
+#include "lathe/comm/communicator.h"
+#include "lathe/layers/parameter.h"
+#include "lathe/zero/flat_layout.h"
+#include "lathe/zero/zero_optimizer.h"
+
+namespace lathe {
+
+struct ZeroOptimizer::Slot {
+  struct Cut {
+    FlatRange range;  // of `held`'s elements
+    int shard = 0;    // whose it is
+  };
+
+  Parameter* parameter = nullptr;
+  bool decays = false;
+  size_t bucket = 0;
+  FlatRange place;        // in its bucket
+  FlatRange held;         // of the parameter's own elements: those that this rank steps
+  std::vector<Cut> cuts;  // `held` at the shards' bounds
+  // [held.size()], views of the bucket's.
+  at::Tensor grad, master, exp_avg, exp_avg_sq;
+};
+
+struct ZeroOptimizer::Bucket {
+  FlatBucket layout;
+  std::vector<Slot*> slots;
+  FlatRange own;  // what this rank steps: its shard, or all
+  // [elements]: what the parameters, and their gradients, are views of. Where gradients are
+  // sharded, `grads` is there only while a micro batch fills it.
+  at::Tensor weights, grads;
+  // [own.size()]. `masters` is a view of `weights` unless those are half precision, `own_grads` one
+  // of `grads` unless gradients are sharded.
+  at::Tensor own_grads, masters, exp_avg, exp_avg_sq;
+
+  int pending = 0;             // slots that are not ready yet
+  PendingCollective sum;       // of all of `grads`
+  PendingTensor shard_sum;     // of this rank's shard
+  bool has_own_grads = false;  // of this update
+};
+
+}  // namespace lathe
+
+#endif  // LATHE_ZERO_ZERO_OPTIMIZER_PARTS_H_

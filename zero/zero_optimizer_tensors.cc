@@ -1,0 +1,120 @@
+// ZeroOptimizer's tensors by their logical names: filling them, and what a checkpoint holds.
+#include <utility>
+
+#include "ATen/core/grad_mode.h"
+#include "ATen/ops/empty.h"
+#include "c10/util/Exception.h"
+#include "lathe/zero/zero_optimizer.h"
+#include "lathe/zero/zero_optimizer_parts.h"
+
+namespace lathe {
+namespace {
+
+// Where the piece lies in the flattened local tensor.
+FlatRange PlaceOf(const Parameter& parameter, const ShardPiece& piece) {
+  const at::IntArrayRef local = parameter.tensor().sizes();
+  int64_t row = 1;  // elements below one index of dim 0
+  for (size_t dim = 1; dim < local.size(); ++dim) {
+    TORCH_CHECK(piece.logical.length[dim] == local[dim], parameter.name(),
+                ": a piece that is not contiguous in the local tensor cannot be sharded");
+    row *= local[dim];
+  }
+  const int64_t begin = piece.local_offset[0] * row;
+  return {begin, begin + piece.logical.length[0] * row};
+}
+
+}  // namespace
+
+NamedTensor ZeroOptimizer::Named(const Slot& slot, const std::string& suffix,
+                                 const at::Tensor& values, at::ScalarType file_dtype) const {
+  const Parameter& parameter = *slot.parameter;
+  NamedTensor tensor{.name = parameter.name() + suffix,
+                     .full_shape = parameter.full_shape(),
+                     .file_dtype = file_dtype,
+                     .replica = parameter.shard().replica,
+                     .pieces = {}};
+  // Where all hold all, data-parallel ranks other than 0 hold copies.
+  if (!shards_states_ && dp_.rank() > 0) tensor.replica += context_.world_size();
+  for (const ShardPiece& piece : parameter.shard().pieces) {
+    const FlatRange place = PlaceOf(parameter, piece);
+    const FlatRange both = place.Intersect(slot.held);
+    if (both.empty()) continue;
+    const FlatRange in_piece = both.Minus(place.begin);
+    for (TensorPiece& part :
+         PiecesOfRange(piece.logical, in_piece.begin, in_piece.end,
+                       values.narrow(0, both.begin - slot.held.begin, both.size()))) {
+      tensor.pieces.push_back(std::move(part));
+    }
+  }
+  return tensor;
+}
+
+std::vector<NamedTensor> ZeroOptimizer::Weights(at::ScalarType weights_dtype) const {
+  std::vector<NamedTensor> tensors;
+  for (auto it = slots_.rbegin(); it != slots_.rend(); ++it) {
+    tensors.push_back(Named(**it, "", (*it)->master, weights_dtype));
+  }
+  for (const Parameter* parameter : frozen_) {
+    NamedTensor tensor{.name = parameter->name(),
+                       .full_shape = parameter->full_shape(),
+                       .file_dtype = weights_dtype,
+                       .replica = parameter->shard().replica,
+                       .pieces = {}};
+    if (dp_.rank() > 0) tensor.replica += context_.world_size();
+    for (LogicalPiece& piece : LogicalPieces(*parameter, parameter->tensor().detach())) {
+      tensor.pieces.push_back({std::move(piece.logical), std::move(piece.view)});
+    }
+    tensors.push_back(std::move(tensor));
+  }
+  return tensors;
+}
+
+std::vector<NamedTensor> ZeroOptimizer::States() const {
+  std::vector<NamedTensor> tensors;
+  for (auto it = slots_.rbegin(); it != slots_.rend(); ++it) {
+    const Slot& slot = **it;
+    const at::ScalarType type = slot.master.scalar_type();
+    tensors.push_back(Named(slot, ".exp_avg", slot.exp_avg, type));
+    tensors.push_back(Named(slot, ".exp_avg_sq", slot.exp_avg_sq, type));
+    if (type != slot.parameter->tensor().scalar_type()) {
+      tensors.push_back(Named(slot, ".master", slot.master, type));
+    }
+  }
+  tensors.push_back({.name = "step",
+                     .full_shape = {1},
+                     .file_dtype = step_.scalar_type(),
+                     .replica = context_.rank(),
+                     .pieces = {{Box::Whole({1}), step_}}});
+  return tensors;
+}
+
+std::vector<NamedTensor> ZeroOptimizer::Gradients() const {
+  std::vector<NamedTensor> tensors;
+  for (auto it = slots_.rbegin(); it != slots_.rend(); ++it) {
+    tensors.push_back(Named(**it, "", (*it)->grad, (*it)->grad.scalar_type()));
+  }
+  return tensors;
+}
+
+void ZeroOptimizer::FillMasters(const std::function<void(Parameter&, const at::Tensor&)>& fn) {
+  at::NoGradGuard no_grad;
+  for (const auto& slot : slots_) {
+    Parameter& parameter = *slot->parameter;
+    const at::Tensor& weight = parameter.tensor();
+    const bool has_master = slot->master.scalar_type() != weight.scalar_type();
+    const at::Tensor whole =
+        has_master ? at::empty(weight.sizes(), slot->master.options()) : weight.detach();
+    fn(parameter, whole);
+    if (!has_master) continue;
+    weight.detach().copy_(whole);
+    slot->master.copy_(whole.view({-1}).narrow(0, slot->held.begin, slot->held.size()));
+  }
+  for (Parameter* parameter : frozen_) fn(*parameter, parameter->tensor().detach());
+}
+
+void ZeroOptimizer::AfterLoad() {
+  at::NoGradGuard no_grad;
+  PublishWeights();
+}
+
+}  // namespace lathe
