@@ -36,7 +36,8 @@ std::string What(const ordered_json::exception& error) {
 
 }  // namespace
 
-absl::StatusOr<ordered_json> ParseStrictJson(std::string_view text, std::string_view source) {
+absl::StatusOr<ordered_json> ParseStrictJson(std::string_view text, std::string_view source,
+                                             JsonComments comments) {
   // The parser takes a NUL for the end of the text.
   if (const size_t nul = text.find('\0'); nul != std::string_view::npos) {
     return absl::InvalidArgumentError(
@@ -62,7 +63,8 @@ absl::StatusOr<ordered_json> ParseStrictJson(std::string_view text, std::string_
     return !too_deep && !too_many;  // false: nothing below is kept
   };
   try {
-    ordered_json value = ordered_json::parse(text, watch);
+    ordered_json value = ordered_json::parse(text, watch, /*allow_exceptions=*/true,
+                                             comments == JsonComments::kSkipped);
     if (too_deep) {
       return absl::InvalidArgumentError(
           absl::StrCat(source, ": JSON nested deeper than ", kMostJsonDepth, " levels"));

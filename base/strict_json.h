@@ -21,10 +21,13 @@ namespace lathe {
 inline constexpr int kMostJsonDepth = 200;
 inline constexpr int kMostJsonKeys = 10'000;  // in one object
 
+// What becomes of // and /* */, which JSON does not have and some people's files do.
+enum class JsonComments { kRefused, kSkipped };
+
 // `source` is what error messages call the text: a path, usually.
 // Errors: InvalidArgument with "source:line:column: what".
-absl::StatusOr<nlohmann::ordered_json> ParseStrictJson(std::string_view text,
-                                                       std::string_view source);
+absl::StatusOr<nlohmann::ordered_json> ParseStrictJson(
+    std::string_view text, std::string_view source, JsonComments comments = JsonComments::kRefused);
 
 }  // namespace lathe
 

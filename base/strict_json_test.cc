@@ -49,6 +49,18 @@ TEST(ParseStrictJsonTest, AKeyGivenTwiceIsAnError) {
       ParseStrictJson(R"({"a": {"a": 1}, "b": {"a": 1}, "c": [{"a": 1}, {"a": 2}]})", "").ok());
 }
 
+TEST(ParseStrictJsonTest, CommentsAreSkippedWhereTheCallerSaysSo) {
+  const std::string text = "// head\n{\"a\": 1, /* 2,\n */ \"b\": \"// kept /* */\"} // tail";
+  const auto value = ParseStrictJson(text, "f.json", JsonComments::kSkipped);
+  ASSERT_TRUE(value.ok()) << value.status();
+  EXPECT_EQ(value->dump(), R"({"a":1,"b":"// kept /* */"})");
+  EXPECT_THAT(ErrorOf(text), StartsWith("f.json:1:1: "));
+  // Places count the comments' lines.
+  const auto wrong = ParseStrictJson("/*\n\n*/ {\"a\": }", "f.json", JsonComments::kSkipped);
+  EXPECT_THAT(std::string(wrong.status().message()), StartsWith("f.json:3:"));
+  EXPECT_FALSE(ParseStrictJson("{} /* open", "f.json", JsonComments::kSkipped).ok());
+}
+
 TEST(ParseStrictJsonTest, DepthIsLimited) {
   const auto nested = [](int depth) { return std::string(depth, '[') + std::string(depth, ']'); };
   EXPECT_TRUE(ParseStrictJson(nested(kMostJsonDepth), "f").ok());

@@ -196,6 +196,7 @@ void Communicator::AllReduce(at::Tensor tensor, ReduceOp op) const {
   Run("all-reduce", [&] { AllReduceNow(tensor, op); });
 }
 
+// The bodies let go of their tensors: when a collective is done nobody but its caller holds them.
 PendingCollective Communicator::Post(const char* op, std::function<void()> body) const {
   if (!worker_) worker_ = std::make_unique<Worker>();
   auto guarded = [this, op, body = std::move(body), state = at::ThreadLocalState()] {
@@ -208,7 +209,10 @@ PendingCollective Communicator::Post(const char* op, std::function<void()> body)
 
 PendingCollective Communicator::AllReduceAsync(at::Tensor tensor, ReduceOp op) const {
   if (size() == 1) return PendingCollective();
-  return Post("all-reduce", [this, tensor, op]() mutable { AllReduceNow(tensor, op); });
+  return Post("all-reduce", [this, tensor, op]() mutable {
+    AllReduceNow(tensor, op);
+    tensor.reset();
+  });
 }
 
 void Communicator::AllReduceInBlocks(at::Tensor tensor, int block) const {
@@ -258,7 +262,10 @@ PendingTensor Communicator::AllGatherAsync(const at::Tensor& in) const {
     *out = in.unsqueeze(0);
     return PendingTensor(std::move(out), {});
   }
-  return PendingTensor(out, Post("all-gather", [this, in, out] { *out = AllGatherNow(in); }));
+  return PendingTensor(out, Post("all-gather", [this, in = in, out]() mutable {
+                         *out = AllGatherNow(in);
+                         in.reset();
+                       }));
 }
 
 PendingCollective Communicator::AllGatherInPlaceAsync(at::Tensor flat) const {
@@ -288,8 +295,10 @@ PendingTensor Communicator::ReduceScatterAsync(const at::Tensor& in, ReduceOp op
     *out = in;
     return PendingTensor(std::move(out), {});
   }
-  return PendingTensor(
-      out, Post("reduce-scatter", [this, in, op, out] { *out = ReduceScatterNow(in, op); }));
+  return PendingTensor(out, Post("reduce-scatter", [this, in = in, op, out]() mutable {
+                         *out = ReduceScatterNow(in, op);
+                         in.reset();
+                       }));
 }
 
 at::Tensor Communicator::AllToAll(const at::Tensor& in) const {
@@ -332,7 +341,6 @@ PendingCollective Communicator::ExchangeAsync(std::vector<Transfer> sends,
   return Post("exchange",
               [this, sends = std::move(sends), receives = std::move(receives)]() mutable {
                 ExchangeNow(sends, receives);
-                // Whoever keeps the PendingCollective does not keep the tensors.
                 sends.clear();
                 receives.clear();
               });

@@ -15,8 +15,8 @@
 #include "lathe/launchers/local_launcher.h"
 #include "lathe/launchers/main_guard.h"
 #include "lathe/launchers/run_config.pb.h"
+#include "lathe/launchers/run_plan.h"
 #include "lathe/launchers/run_pretrain.h"
-#include "lathe/launchers/task_builders.h"
 #include "lathe/trainer/stop_request.h"
 
 namespace {
@@ -60,7 +60,7 @@ absl::StatusOr<int> Run(int argc, char** argv) {
   }
   if (const int ranks = config.parallel().nproc_per_node(); ranks > 1 && !lathe::IsRank()) {
     // Said once, by the launcher, rather than by every rank.
-    ABSL_RETURN_IF_ERROR(lathe::CheckModelAndLayout(config, ranks).status());
+    ABSL_RETURN_IF_ERROR(lathe::MakeRunPlan(config, ranks).status());
     return lathe::LaunchLocalRanks(argv, ranks, config.parallel().hang_timeout_in_seconds());
   }
   ABSL_RETURN_IF_ERROR(lathe::ConnectBeacon());

@@ -14,6 +14,7 @@
 #include "lathe/checkpoint/atomic_file.h"
 #include "lathe/datasets/data_loader.h"
 #include "lathe/launchers/output_folder.h"
+#include "lathe/launchers/run_plan.h"
 #include "lathe/launchers/task_builders.h"
 #include "lathe/launchers/trainer_builders.h"
 #include "lathe/trainer/causal_lm_loss.h"
@@ -79,28 +80,27 @@ absl::Status WriteResults(const TrainingArguments& arguments, TrainResult result
 
 }  // namespace
 
-absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment& environment) {
-  const TrainingArguments& a = config.training();
-  ABSL_RETURN_IF_ERROR(CheckTrainingArguments(a));
+absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment& environment) {
   // Cheap before dear: flags and headers, then weights, then the texts.
-  ABSL_ASSIGN_OR_RETURN(const ModelConfig model_config,
-                        CheckModelAndLayout(config, environment.world_size));
+  ABSL_ASSIGN_OR_RETURN(const RunPlan run, MakeRunPlan(flags, environment.world_size));
+  const RunConfig& config = run.config;
+  const TrainingArguments& a = config.training();
   ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<ParallelContext> context,
                         BuildContext(config, environment));
   // Until here a signal ends the process: it may be waiting for ranks that never come.
   InstallStopHandlers();
   LogStart(config, *context);
+  for (const std::string& message : run.messages) LOG(INFO) << message;
 
   ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
-                        BuildTokenizer(config, model_config));
+                        BuildTokenizer(config, run.model));
   ABSL_ASSIGN_OR_RETURN(const OutputFolder output,
                         ClaimOutputFolder(a, MakeRankGroup(context->World())));
   PlainRunner plain;
   RecomputeRunner runner(plain, WhatIsRecomputed(a).num_layers);
-  ABSL_ASSIGN_OR_RETURN(const PipelinePlan pipeline, BuildPipelinePlan(config, model_config));
   ABSL_ASSIGN_OR_RETURN(const Model model,
-                        BuildStage(config, model_config, *context, runner, pipeline));
-  ZeroOptimizer optimizer(model.stage->parameters(), OptimizerOptions(a), *context);
+                        BuildStage(config, run.model, *context, runner, run.pipeline.partition));
+  ZeroOptimizer optimizer(model.stage->parameters(), run.optimizer, *context);
   ABSL_RETURN_IF_ERROR(FillWeights(config, model, *context, optimizer));
 
   const Communicator& dp = context->Group({"dp"});
@@ -113,7 +113,7 @@ absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment
     eval = std::make_unique<DataLoader>(*data.eval, EvalLoaderOptions(a, dp));
   }
   ABSL_ASSIGN_OR_RETURN(const TrainingPlan plan, MakeTrainingPlan(a, train.num_batches()));
-  ABSL_ASSIGN_OR_RETURN(const LrSchedule schedule, BuildSchedule(a, plan));
+  ABSL_ASSIGN_OR_RETURN(const LrSchedule schedule, BuildSchedule(run, plan));
   ABSL_ASSIGN_OR_RETURN(FileContents model_files, ModelFolderFiles(config, model));
   ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpointer> checkpointer,
                         Checkpointer::Create({.output_dir = a.output_dir(),
@@ -128,17 +128,17 @@ absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment
   const std::vector<std::unique_ptr<Callback>> callbacks =
       BuildCallbacks(config, *context, *model.stage, peak_flops);
   CausalLmLoss loss;
-  TrainerParts parts{
-      .stage = *model.stage,
-      .loss = loss,
-      .optimizer = optimizer,
-      .schedule = schedule,
-      .train = train,
-      .eval = eval.get(),
-      .checkpointer = *checkpointer,
-      .context = *context,
-      .callbacks = {},
-      .pipeline = {.schedule = pipeline.schedule, .num_chunks = pipeline.partition.num_chunks}};
+  TrainerParts parts{.stage = *model.stage,
+                     .loss = loss,
+                     .optimizer = optimizer,
+                     .schedule = schedule,
+                     .train = train,
+                     .eval = eval.get(),
+                     .checkpointer = *checkpointer,
+                     .context = *context,
+                     .callbacks = {},
+                     .pipeline = {.schedule = run.pipeline.schedule,
+                                  .num_chunks = run.pipeline.partition.num_chunks}};
   for (const auto& callback : callbacks) parts.callbacks.push_back(callback.get());
   LOG(INFO) << "Initializing Trainer";
   Trainer trainer(a, plan, std::move(parts));

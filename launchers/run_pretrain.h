@@ -11,7 +11,7 @@ namespace lathe {
 
 // Runs this rank's part. Returns the process's exit code: 0, or kStoppedExitCode after a signal.
 // Errors: one line for the user. Throws CollectiveError when a peer is gone.
-absl::StatusOr<int> RunPretrain(const RunConfig& config, const LaunchEnvironment& environment);
+absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment& environment);
 
 }  // namespace lathe
 

@@ -24,7 +24,6 @@
 #include "lathe/datasets/tokenize.h"
 #include "lathe/launchers/device.h"
 #include "lathe/models/auto_model.h"
-#include "lathe/models/parallel_layout.h"
 #include "lathe/models/pretrained.h"
 #include "lathe/trainer/checkpointer.h"
 #include "lathe/trainer/progress_bar.h"
@@ -103,52 +102,6 @@ std::string ConfigurationText(const RunConfig& config) {
   return schema.ok() ? ToJson(*schema, config) : std::string(schema.status().message());
 }
 
-absl::StatusOr<ModelConfig> CheckModelAndLayout(const RunConfig& config, int world_size) {
-  ABSL_ASSIGN_OR_RETURN(ModelConfig model, BuildModelConfig(config));
-  const ParallelArguments& parallel = config.parallel();
-  ABSL_RETURN_IF_ERROR(CheckLayout(
-      model,
-      {.world_size = world_size,
-       .tensor_model_parallel_size = parallel.tensor_model_parallel_size(),
-       .pipeline_model_parallel_size = parallel.pipeline_model_parallel_size(),
-       .sequence_parallel = parallel.sequence_parallel(),
-       .num_layers_per_virtual_pipeline_stage = parallel.num_layers_per_virtual_pipeline_stage(),
-       .num_micro_batches = config.training().gradient_accumulation_steps(),
-       .seq_len = config.data().block_size()}));
-  if (config.training().recompute_method() == "block" &&
-      parallel.pipeline_model_parallel_size() > 1) {
-    return absl::InvalidArgumentError(
-        "--recompute_method block is not implemented with --pipeline_model_parallel_size above 1; "
-        "use uniform");
-  }
-  ABSL_RETURN_IF_ERROR(BuildPipelinePlan(config, model).status());
-  return model;
-}
-
-absl::StatusOr<PipelinePlan> BuildPipelinePlan(const RunConfig& config, const ModelConfig& model) {
-  const ParallelArguments& parallel = config.parallel();
-  const LayerFlops flops = FlopsPerToken(model, config.data().block_size());
-  PipelinePlan plan;
-  ABSL_ASSIGN_OR_RETURN(plan.partition,
-                        PartitionLayers({.num_blocks = static_cast<int>(model.num_hidden_layers),
-                                         .block_cost = flops.block,
-                                         .head_cost = flops.head,
-                                         .num_ranks = parallel.pipeline_model_parallel_size(),
-                                         .num_layers_per_virtual_stage =
-                                             parallel.num_layers_per_virtual_pipeline_stage(),
-                                         .layout = parallel.pipeline_model_parallel_layout()}));
-  if (parallel.has_pipeline_schedule()) {
-    ABSL_ASSIGN_OR_RETURN(plan.schedule, ParseScheduleKind(parallel.pipeline_schedule()));
-  } else if (plan.partition.num_chunks > 1) {
-    plan.schedule = ScheduleKind::kInterleaved;
-  }
-  ABSL_RETURN_IF_ERROR(CheckSchedule(plan.schedule,
-                                     {.num_ranks = parallel.pipeline_model_parallel_size(),
-                                      .num_chunks = plan.partition.num_chunks},
-                                     config.training().gradient_accumulation_steps()));
-  return plan;
-}
-
 absl::StatusOr<std::unique_ptr<ParallelContext>> BuildContext(
     const RunConfig& config, const LaunchEnvironment& environment) {
   ABSL_ASSIGN_OR_RETURN(
@@ -199,7 +152,7 @@ absl::StatusOr<ModelConfig> BuildModelConfig(const RunConfig& config) {
 
 absl::StatusOr<Model> BuildStage(const RunConfig& config, const ModelConfig& model_config,
                                  const ParallelContext& context, BlockRunner& runner,
-                                 const PipelinePlan& pipeline) {
+                                 const LayerPartition& partition) {
   std::string dtype = config.model().torch_dtype();
   if (dtype == "auto") {
     dtype = config.model().has_config_name() || model_config.dtype.empty() ? "float32"
@@ -216,7 +169,7 @@ absl::StatusOr<Model> BuildStage(const RunConfig& config, const ModelConfig& mod
   const at::TensorOptions compute = ComputeOptions(config, model, context);
   const StageOptions options{.sequence_parallel = config.parallel().sequence_parallel(),
                              .recompute_mlp = WhatIsRecomputed(config.training()).mlp,
-                             .boundaries = pipeline.partition.boundaries};
+                             .boundaries = partition.boundaries};
   ABSL_ASSIGN_OR_RETURN(
       model.stage, BuildModel(model_config, context, c10::typeMetaToScalarType(compute.dtype()),
                               runner, options));

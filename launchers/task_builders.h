@@ -17,19 +17,13 @@
 #include "lathe/layers/block_runner.h"
 #include "lathe/models/model_config.h"
 #include "lathe/models/stage.h"
-#include "lathe/pipeline_parallel/actions.h"
 #include "lathe/pipeline_parallel/partition.h"
 #include "lathe/zero/zero_optimizer.h"
 
 namespace lathe {
 
-// What is wrong with the model or with the degrees of parallelism, found before a process is
-// started, a peer called or memory taken. `world_size`: processes in all. Returns the architecture,
-// as BuildModelConfig; errors: its own, CheckLayout's and BuildPipelinePlan's.
-absl::StatusOr<ModelConfig> CheckModelAndLayout(const RunConfig& config, int world_size);
-
 // This rank's device and its groups along the axes tp, dp and pp, or the single process. The
-// degrees must have passed CheckModelAndLayout.
+// degrees must have passed MakeRunPlan.
 absl::StatusOr<std::unique_ptr<ParallelContext>> BuildContext(const RunConfig& config,
                                                               const LaunchEnvironment& environment);
 
@@ -43,15 +37,6 @@ absl::StatusOr<ModelConfig> BuildModelConfig(const RunConfig& config);
 absl::StatusOr<std::unique_ptr<Tokenizer>> BuildTokenizer(const RunConfig& config,
                                                           const ModelConfig& model);
 
-// How a pipeline cuts the model and in which order it runs.
-struct PipelinePlan {
-  LayerPartition partition;
-  ScheduleKind schedule = ScheduleKind::k1F1B;
-};
-// Errors: stages that the model's layers do not make, a schedule that does not fit them or the
-// number of micro batches, saying which flag to change.
-absl::StatusOr<PipelinePlan> BuildPipelinePlan(const RunConfig& config, const ModelConfig& model);
-
 // A stage without values in its weights, and what goes with it.
 struct Model {
   std::unique_ptr<Stage> stage;
@@ -60,7 +45,7 @@ struct Model {
 };
 absl::StatusOr<Model> BuildStage(const RunConfig& config, const ModelConfig& model_config,
                                  const ParallelContext& context, BlockRunner& runner,
-                                 const PipelinePlan& pipeline);
+                                 const LayerPartition& partition);
 
 // Fills the weights, from scratch or from the model's folder, and says so in the log.
 // Collective.

@@ -53,22 +53,6 @@ LoaderOptions EvalLoaderOptions(const TrainingArguments& a, const Communicator& 
           .num_shards = dp.size()};
 }
 
-absl::StatusOr<LrSchedule> BuildSchedule(const TrainingArguments& a, const TrainingPlan& plan) {
-  return LrSchedule::Create({.type = a.lr_scheduler_type(),
-                             .num_warmup_steps = plan.warmup_steps,
-                             .num_training_steps = plan.max_steps,
-                             .learning_rate = a.learning_rate(),
-                             .kwargs = a.lr_scheduler_kwargs()});
-}
-
-ZeroOptions OptimizerOptions(const TrainingArguments& a) {
-  return {.adam_beta1 = a.adam_beta1(),
-          .adam_beta2 = a.adam_beta2(),
-          .adam_epsilon = a.adam_epsilon(),
-          .weight_decay = a.weight_decay(),
-          .max_grad_norm = a.max_grad_norm()};
-}
-
 std::vector<std::unique_ptr<Callback>> BuildCallbacks(const RunConfig& config,
                                                       const ParallelContext& context,
                                                       const Stage& stage, double peak_flops) {

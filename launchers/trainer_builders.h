@@ -1,5 +1,5 @@
-// Builders of what a Trainer is given, from the run's configuration: loaders' order, schedule,
-// optimizer and callbacks. Any task that trains uses them.
+// Builders of what a Trainer is given, from the run's configuration: loaders' order and callbacks.
+// Any task that trains uses them.
 #ifndef LATHE_LAUNCHERS_TRAINER_BUILDERS_H_
 #define LATHE_LAUNCHERS_TRAINER_BUILDERS_H_
 
@@ -13,9 +13,6 @@
 #include "lathe/launchers/run_config.pb.h"
 #include "lathe/models/stage.h"
 #include "lathe/trainer/callback.h"
-#include "lathe/trainer/lr_schedule.h"
-#include "lathe/trainer/training_plan.h"
-#include "lathe/zero/zero_optimizer.h"
 
 namespace lathe {
 
@@ -23,11 +20,6 @@ namespace lathe {
 absl::StatusOr<LoaderOptions> TrainLoaderOptions(const TrainingArguments& arguments,
                                                  const Communicator& dp);
 LoaderOptions EvalLoaderOptions(const TrainingArguments& arguments, const Communicator& dp);
-
-absl::StatusOr<LrSchedule> BuildSchedule(const TrainingArguments& arguments,
-                                         const TrainingPlan& plan);
-
-ZeroOptions OptimizerOptions(const TrainingArguments& arguments);
 
 // The callbacks of this rank, in order. `peak_flops`: of all ranks together.
 std::vector<std::unique_ptr<Callback>> BuildCallbacks(const RunConfig& config,

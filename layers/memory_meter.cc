@@ -7,6 +7,7 @@
 
 #include "c10/core/Allocator.h"
 #include "c10/core/CPUAllocator.h"
+#include "c10/core/impl/alloc_cpu.h"
 
 namespace lathe {
 namespace {
@@ -21,36 +22,33 @@ void Count(int64_t bytes) {
   }
 }
 
-// A block remembers its size and the inner allocator's own handle.
-struct Block {
-  c10::DataPtr inner;
-  int64_t bytes;
-};
+// Before each block its size; as much as keeps LibTorch's alignment.
+constexpr size_t kHeaderBytes = 64;
 
-void Free(void* context) {
-  Block* block = static_cast<Block*>(context);
-  Count(-block->bytes);
-  delete block;
+void Free(void* data) {
+  if (data == nullptr) return;
+  char* const start = static_cast<char*>(data) - kHeaderBytes;
+  Count(-*reinterpret_cast<const int64_t*>(start));
+  c10::free_cpu(start);
 }
 
+// The data is its own context, as LibTorch's callers of raw_allocate want it.
 class CountingAllocator : public c10::Allocator {
  public:
-  explicit CountingAllocator(c10::Allocator* inner) : inner_(inner) {}
-
   c10::DataPtr allocate(size_t bytes) override {
-    c10::DataPtr inner = inner_->allocate(bytes);
-    void* data = inner.get();
-    if (data == nullptr) return inner;
+    if (bytes == 0) return {nullptr, nullptr, &Free, c10::kCPU};
+    char* const start = static_cast<char*>(c10::alloc_cpu(bytes + kHeaderBytes));
+    *reinterpret_cast<int64_t*>(start) = static_cast<int64_t>(bytes);
     Count(static_cast<int64_t>(bytes));
-    return {data, new Block{std::move(inner), static_cast<int64_t>(bytes)}, &Free, c10::kCPU};
+    void* const data = start + kHeaderBytes;
+    return {data, data, &Free, c10::kCPU};
   }
+
+  c10::DeleterFnPtr raw_deleter() const override { return &Free; }
 
   void copy_data(void* destination, const void* source, std::size_t count) const override {
     default_copy_data(destination, source, count);
   }
-
- private:
-  c10::Allocator* inner_;
 };
 
 }  // namespace
@@ -58,7 +56,7 @@ class CountingAllocator : public c10::Allocator {
 void MemoryMeter::Install() {
   static std::once_flag once;
   std::call_once(once, [] {
-    static CountingAllocator allocator(c10::GetCPUAllocator());
+    static CountingAllocator allocator;
     // Above the default allocator's priority, so that a later library cannot silently take the
     // meter away.
     c10::SetCPUAllocator(&allocator, /*priority=*/1);

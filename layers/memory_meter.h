@@ -16,8 +16,8 @@ namespace lathe {
 
 class MemoryMeter {
  public:
-  // Puts a counting allocator in front of LibTorch's CPU allocator. Later calls do nothing. Tensors
-  // made earlier are not counted.
+  // Puts a counting allocator in the place of LibTorch's CPU allocator. Later calls do nothing.
+  // Tensors made earlier are not counted.
   static void Install();
 
   static int64_t current_bytes();

@@ -49,13 +49,15 @@ class Kwargs {
     return value.value_or(default_value);
   }
 
-  absl::StatusOr<std::string> Shape(const std::string& key, std::string_view default_value) {
+  // One of `shapes`, of which the first is the default.
+  absl::StatusOr<std::string> Shape(const std::string& key,
+                                    const std::vector<std::string>& shapes) {
     known_.insert(key);
     const auto found = json_.find(key);
-    if (found == json_.end()) return std::string(default_value);
+    if (found == json_.end()) return shapes.front();
     const std::string shape = found->is_string() ? found->get<std::string>() : found->dump();
-    if (shape != "linear" && shape != "cosine" && shape != "1-sqrt") {
-      return Wrong(key, ": expected linear, cosine or 1-sqrt, got ", shape);
+    if (std::find(shapes.begin(), shapes.end(), shape) == shapes.end()) {
+      return Wrong(key, ": expected ", absl::StrJoin(shapes, ", "), "; got ", shape);
     }
     return shape;
   }
@@ -170,8 +172,10 @@ absl::StatusOr<StepFactor> WarmupStableDecay(double warmup, double total, Kwargs
                         kwargs.OptionalNumber("num_decay_steps"));
   ABSL_ASSIGN_OR_RETURN(const std::optional<double> given_stable,
                         kwargs.OptionalNumber("num_stable_steps"));
-  ABSL_ASSIGN_OR_RETURN(const std::string warmup_type, kwargs.Shape("warmup_type", "linear"));
-  ABSL_ASSIGN_OR_RETURN(const std::string decay_type, kwargs.Shape("decay_type", "cosine"));
+  ABSL_ASSIGN_OR_RETURN(const std::string warmup_type,
+                        kwargs.Shape("warmup_type", {"linear", "cosine", "1-sqrt"}));
+  ABSL_ASSIGN_OR_RETURN(const std::string decay_type,
+                        kwargs.Shape("decay_type", {"cosine", "linear", "1-sqrt"}));
   ABSL_ASSIGN_OR_RETURN(const double least, kwargs.Number("min_lr_ratio", 0));
   ABSL_ASSIGN_OR_RETURN(const double cycles, kwargs.Number("num_cycles", 0.5));
   if (!decay) return Wrong("the schedule warmup_stable_decay needs num_decay_steps");
@@ -198,6 +202,52 @@ absl::StatusOr<StepFactor> WarmupStableDecay(double warmup, double total, Kwargs
   };
 }
 
+// DeepSpeed's warmup: how far it has come, from 0 to 1, before the step of its own count.
+absl::StatusOr<StepFactor> DeepSpeedWarmup(double warmup, Kwargs& kwargs) {
+  ABSL_ASSIGN_OR_RETURN(const std::string type, kwargs.Shape("warmup_type", {"log", "linear"}));
+  if (type == "linear") return [=](double step) { return step / warmup; };
+  const double inverse_log = 1.0 / std::log(warmup);
+  return [=](double step) { return inverse_log * std::log(step + 1); };
+}
+
+// WarmupLR, and WarmupDecayLR, which then falls linearly to 0.
+absl::StatusOr<StepFactor> DeepSpeedWarmupLr(double warmup, double total, double lr, bool decays,
+                                             Kwargs& kwargs) {
+  ABSL_ASSIGN_OR_RETURN(const double min_lr, kwargs.Number("warmup_min_lr", 0));
+  ABSL_ASSIGN_OR_RETURN(const double max_lr, kwargs.Number("warmup_max_lr", lr));
+  ABSL_ASSIGN_OR_RETURN(const StepFactor rise, DeepSpeedWarmup(warmup, kwargs));
+  if (!(lr > 0) && (min_lr > 0 || max_lr > 0)) {
+    return Wrong("warmup_min_lr and warmup_max_lr need a --learning_rate above 0");
+  }
+  const double least = lr > 0 ? min_lr / lr : 0;
+  const double most = lr > 0 ? max_lr / lr : 1;
+  return [=](double update) {
+    const double step = update - 1;  // DeepSpeed's scheduler runs one update late
+    if (step < 0) return least;
+    double gamma = 1;
+    if (step < warmup) {
+      gamma = rise(step);
+    } else if (decays) {
+      gamma = std::max(0.0, (total - step) / std::max(1.0, total - warmup));
+    }
+    return least + (most - least) * gamma;
+  };
+}
+
+absl::StatusOr<StepFactor> DeepSpeedWarmupCosineLr(double warmup, double total, Kwargs& kwargs) {
+  ABSL_ASSIGN_OR_RETURN(const double min_ratio, kwargs.Number("warmup_min_ratio", 0));
+  ABSL_ASSIGN_OR_RETURN(const double cos_min_ratio, kwargs.Number("cos_min_ratio", 0.0001));
+  ABSL_ASSIGN_OR_RETURN(const StepFactor rise, DeepSpeedWarmup(warmup, kwargs));
+  return [=](double update) {
+    const double step = update - 1;
+    if (step < 0) return 0.0;  // whatever warmup_min_ratio says
+    if (step < warmup) return min_ratio + rise(step) * (1.0 - min_ratio);
+    const double progress = std::min(1.0, (step - warmup + 1) / std::max(1.0, total - warmup));
+    const double cosine = (1 + std::cos(M_PI * progress)) / 2;
+    return std::max(0.0, cos_min_ratio + (1.0 - cos_min_ratio) * cosine);
+  };
+}
+
 absl::StatusOr<StepFactor> MakeFactor(const LrScheduleOptions& options, Kwargs& kwargs) {
   const double warmup = static_cast<double>(options.num_warmup_steps);
   const double total = static_cast<double>(options.num_training_steps);
@@ -220,6 +270,11 @@ absl::StatusOr<StepFactor> MakeFactor(const LrScheduleOptions& options, Kwargs& 
     return CosineWarmupWithMinLr(warmup, total, lr, kwargs);
   }
   if (options.type == "warmup_stable_decay") return WarmupStableDecay(warmup, total, kwargs);
+  const double at_least_two = std::max(2.0, warmup);  // log(1) is 0
+  if (options.type == "WarmupLR" || options.type == "WarmupDecayLR") {
+    return DeepSpeedWarmupLr(at_least_two, total, lr, options.type == "WarmupDecayLR", kwargs);
+  }
+  if (options.type == "WarmupCosineLR") return DeepSpeedWarmupCosineLr(at_least_two, total, kwargs);
   return absl::InvalidArgumentError(
       absl::StrCat("--lr_scheduler_type: there is no schedule '", options.type, "'"));
 }

@@ -11,8 +11,11 @@
 // A schedule is a pure function of the step: resuming needs no state. Immutable; use from any
 // thread.
 //
+// DeepSpeed's schedules are there too, for its configuration files. They run one update late, as
+// DeepSpeed's do: updates 0 and 1 both have the lowest rate.
+//
 // Source: transformers 5.17 optimization.py, the functions that get_scheduler calls; the factor is
-// what torch's LambdaLR multiplies the base rate with.
+// what torch's LambdaLR multiplies the base rate with. DeepSpeed 0.19.8 runtime/lr_schedules.py.
 
 #include <cstdint>
 #include <functional>
@@ -25,7 +28,9 @@ namespace lathe {
 
 struct LrScheduleOptions {
   // linear, cosine, cosine_with_restarts, polynomial, constant, constant_with_warmup, inverse_sqrt,
-  // cosine_with_min_lr, cosine_warmup_with_min_lr or warmup_stable_decay.
+  // cosine_with_min_lr, cosine_warmup_with_min_lr or warmup_stable_decay; or DeepSpeed's WarmupLR,
+  // WarmupDecayLR (kwargs warmup_type, warmup_min_lr, warmup_max_lr) or WarmupCosineLR
+  // (warmup_type, warmup_min_ratio, cos_min_ratio).
   std::string type = "linear";
   int64_t num_warmup_steps = 0;
   int64_t num_training_steps = 0;

@@ -35,6 +35,42 @@ TEST(LrScheduleTest, EqualsTransformers) {
   }
 }
 
+TEST(LrScheduleTest, EqualsDeepSpeed) {
+  std::ifstream file("trainer/testdata/deepspeed_schedule.json");
+  ASSERT_TRUE(file.is_open());
+  const nlohmann::json cases = nlohmann::json::parse(file);
+  ASSERT_GT(cases.size(), 10u);
+  for (const nlohmann::json& golden : cases) {
+    const double learning_rate = golden["learning_rate"];
+    const absl::StatusOr<LrSchedule> schedule =
+        LrSchedule::Create({.type = golden["type"],
+                            .num_warmup_steps = golden["warmup"],
+                            .num_training_steps = golden["total"],
+                            .learning_rate = learning_rate,
+                            .kwargs = golden["kwargs"].dump()});
+    ASSERT_TRUE(schedule.ok()) << schedule.status();
+    int64_t update = 0;
+    for (const nlohmann::json& rate : golden["rates"]) {
+      // DeepSpeed computes rates, we factors: some roundings differ, each by an ulp of the peak.
+      EXPECT_NEAR(learning_rate * schedule->Factor(update), rate.get<double>(), 1e-18)
+          << golden.dump() << " at " << update;
+      ++update;
+    }
+  }
+}
+
+TEST(LrScheduleTest, DeepSpeedsWarmupStartsOneUpdateLate) {
+  const absl::StatusOr<LrSchedule> schedule =
+      LrSchedule::Create({.type = "WarmupLR", .num_warmup_steps = 200, .learning_rate = 1e-4});
+  ASSERT_TRUE(schedule.ok()) << schedule.status();
+  EXPECT_EQ(schedule->Factor(0), 0);
+  EXPECT_EQ(schedule->Factor(1), 0);
+  EXPECT_EQ(schedule->Factor(2), std::log(2.0) * (1.0 / std::log(200.0)));
+  EXPECT_LT(schedule->Factor(199), 1);
+  EXPECT_EQ(schedule->Factor(201), 1);
+  EXPECT_EQ(schedule->Factor(1000000), 1);
+}
+
 std::string ErrorOf(const LrScheduleOptions& options) {
   const absl::StatusOr<LrSchedule> schedule = LrSchedule::Create(options);
   EXPECT_FALSE(schedule.ok());
@@ -50,7 +86,7 @@ TEST(LrScheduleTest, WrongKwargsAreNamed) {
             "--lr_scheduler_kwargs: the schedule warmup_stable_decay needs num_decay_steps");
   options.kwargs = R"({"num_decay_steps": 3, "decay_type": "sine"})";
   EXPECT_EQ(ErrorOf(options),
-            "--lr_scheduler_kwargs: decay_type: expected linear, cosine or 1-sqrt, got sine");
+            "--lr_scheduler_kwargs: decay_type: expected cosine, linear, 1-sqrt; got sine");
   options.kwargs = R"({"num_decay_steps": "3"})";
   EXPECT_EQ(ErrorOf(options),
             "--lr_scheduler_kwargs: num_decay_steps: expected a number, got \"3\"");
@@ -72,6 +108,14 @@ TEST(LrScheduleTest, WrongKwargsAreNamed) {
   options.kwargs = R"({"lr_end": 1})";
   EXPECT_EQ(ErrorOf(options),
             "--lr_scheduler_kwargs: lr_end 1 must be less than --learning_rate 0.0001");
+  options.type = "WarmupLR";
+  options.kwargs = R"({"warmup_type": "cosine"})";
+  EXPECT_EQ(ErrorOf(options),
+            "--lr_scheduler_kwargs: warmup_type: expected log, linear; got cosine");
+  options.kwargs = R"({"cos_min_ratio": 0.1})";
+  EXPECT_EQ(ErrorOf(options),
+            "--lr_scheduler_kwargs: the schedule WarmupLR has no 'cos_min_ratio'; it has "
+            "warmup_max_lr, warmup_min_lr, warmup_type");
   options.type = "inverse_sqrt";
   options.kwargs = R"({"timescale": 0})";
   EXPECT_EQ(ErrorOf(options), "--lr_scheduler_kwargs: timescale: expected more than 0, got 0");

@@ -112,6 +112,9 @@ absl::Status CheckTrainingArguments(const TrainingArguments& arguments) {
                                            .kwargs = arguments.lr_scheduler_kwargs()})
                            .status());
   ABSL_RETURN_IF_ERROR(CheckRecomputation(arguments));
+  if (arguments.grad_accum_dtype() == "bf16" && !arguments.bf16()) {
+    return Wrong("--grad_accum_dtype bf16 needs --bf16");
+  }
   if (arguments.has_early_stopping_patience() && arguments.eval_strategy() == "no") {
     return Wrong("--early_stopping_patience needs an --eval_strategy other than no");
   }

@@ -49,7 +49,7 @@ ZeroOptimizer::ZeroOptimizer(const std::vector<Parameter*>& parameters, const Ze
     }
     auto slot = std::make_unique<Slot>();
     slot->parameter = parameter;
-    slot->decays = HasWeightDecay(parameter->name());
+    slot->decays = options.all_parameters_decay || HasWeightDecay(parameter->name());
     parameter->set_sink(&sink_);
     slots_.push_back(std::move(slot));
   }

@@ -49,7 +49,8 @@ struct ZeroOptions {
   double adam_beta1 = 0.9;
   double adam_beta2 = 0.999;
   double adam_epsilon = 1e-8;
-  double weight_decay = 0.0;                 // where HasWeightDecay
+  double weight_decay = 0.0;                 // where HasWeightDecay,
+  bool all_parameters_decay = false;         // or everywhere
   double max_grad_norm = 1.0;                // 0: no clipping
   int64_t reduce_bucket_elements = 8 << 20;  // per collective; 32 MiB of fp32
   bool overlap_reduction = true;             // with backward; else after it

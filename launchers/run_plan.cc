@@ -1,0 +1,143 @@
+#include "lathe/launchers/run_plan.h"
+
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/status_macros.h"
+#include "absl/strings/str_cat.h"
+#include "lathe/launchers/deepspeed_settings.h"
+#include "lathe/launchers/task_builders.h"
+#include "lathe/models/parallel_layout.h"
+#include "lathe/trainer/training_arguments.h"
+
+namespace lathe {
+namespace {
+
+absl::Status CheckModelFits(const RunConfig& config, const ModelConfig& model, int world_size) {
+  const ParallelArguments& parallel = config.parallel();
+  ABSL_RETURN_IF_ERROR(CheckLayout(
+      model,
+      {.world_size = world_size,
+       .tensor_model_parallel_size = parallel.tensor_model_parallel_size(),
+       .pipeline_model_parallel_size = parallel.pipeline_model_parallel_size(),
+       .sequence_parallel = parallel.sequence_parallel(),
+       .num_layers_per_virtual_pipeline_stage = parallel.num_layers_per_virtual_pipeline_stage(),
+       .num_micro_batches = config.training().gradient_accumulation_steps(),
+       .seq_len = config.data().block_size()}));
+  if (config.training().recompute_method() == "block" &&
+      parallel.pipeline_model_parallel_size() > 1) {
+    return absl::InvalidArgumentError(
+        "--recompute_method block is not implemented with --pipeline_model_parallel_size above 1; "
+        "use uniform");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<PipelinePlan> MakePipelinePlan(const RunConfig& config, const ModelConfig& model) {
+  const ParallelArguments& parallel = config.parallel();
+  const LayerFlops flops = FlopsPerToken(model, config.data().block_size());
+  PipelinePlan plan;
+  ABSL_ASSIGN_OR_RETURN(plan.partition,
+                        PartitionLayers({.num_blocks = static_cast<int>(model.num_hidden_layers),
+                                         .block_cost = flops.block,
+                                         .head_cost = flops.head,
+                                         .num_ranks = parallel.pipeline_model_parallel_size(),
+                                         .num_layers_per_virtual_stage =
+                                             parallel.num_layers_per_virtual_pipeline_stage(),
+                                         .layout = parallel.pipeline_model_parallel_layout()}));
+  if (parallel.has_pipeline_schedule()) {
+    ABSL_ASSIGN_OR_RETURN(plan.schedule, ParseScheduleKind(parallel.pipeline_schedule()));
+  } else if (plan.partition.num_chunks > 1) {
+    plan.schedule = ScheduleKind::kInterleaved;
+  }
+  ABSL_RETURN_IF_ERROR(CheckSchedule(plan.schedule,
+                                     {.num_ranks = parallel.pipeline_model_parallel_size(),
+                                      .num_chunks = plan.partition.num_chunks},
+                                     config.training().gradient_accumulation_steps()));
+  return plan;
+}
+
+ZeroOptions OptimizerOptions(const TrainingArguments& a) {
+  ZeroOptions options{.adam_beta1 = a.adam_beta1(),
+                      .adam_beta2 = a.adam_beta2(),
+                      .adam_epsilon = a.adam_epsilon(),
+                      .weight_decay = a.weight_decay(),
+                      .max_grad_norm = a.max_grad_norm()};
+  if (a.grad_accum_dtype() == "bf16") options.grad_dtype = at::kBFloat16;
+  return options;
+}
+
+// What the file may ask for and is not there yet.
+absl::Status CheckImplemented(const std::string& file, const DeepSpeedSettings& settings) {
+  const auto absent = [&](std::string_view what, std::string_view instead) {
+    return absl::UnimplementedError(
+        absl::StrCat(file, ": ", what, " is not implemented in this version; ", instead));
+  };
+  if (settings.zero.stage == 3) {
+    return absent("zero_optimization.stage 3", "use stage 2");
+  }
+  if (settings.zero.offload_optimizer.device != OffloadDevice::kNone) {
+    return absent("zero_optimization.offload_optimizer", "leave it out or set device to \"none\"");
+  }
+  if (settings.zero.offload_param.device != OffloadDevice::kNone) {
+    return absent("zero_optimization.offload_param", "leave it out or set device to \"none\"");
+  }
+  if (settings.loss_scale.enabled) return absent("fp16.enabled", "use bf16");
+  return absl::OkStatus();
+}
+
+absl::Status ApplyDeepSpeedFile(int world_size, RunPlan* run) {
+  const std::string& file = run->config.training().deepspeed();
+  ABSL_ASSIGN_OR_RETURN(run->deepspeed, ReadDeepSpeedJson(file));
+  const ParallelArguments& parallel = run->config.parallel();
+  const int model_ranks =
+      parallel.tensor_model_parallel_size() * parallel.pipeline_model_parallel_size();
+  ABSL_ASSIGN_OR_RETURN(DeepSpeedSettings settings,
+                        ApplyDeepSpeed(*run->deepspeed, run->config,
+                                       {.data_parallel_size = world_size / model_ranks,
+                                        .hidden_size = run->model.hidden_size}));
+  ABSL_RETURN_IF_ERROR(CheckImplemented(file, settings));
+  run->config = std::move(settings.config);
+  run->messages = std::move(settings.messages);
+  run->optimizer = OptimizerOptions(run->config.training());
+  run->optimizer.stage = settings.zero.stage;
+  run->optimizer.reduce_bucket_elements = settings.zero.reduce_bucket_size;
+  run->optimizer.overlap_reduction = settings.zero.overlap_comm;
+  run->optimizer.all_parameters_decay = settings.all_parameters_decay;
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<RunPlan> MakeRunPlan(const RunConfig& flags, int world_size) {
+  RunPlan run{.config = flags};
+  ABSL_ASSIGN_OR_RETURN(run.model, BuildModelConfig(flags));
+  ABSL_RETURN_IF_ERROR(CheckModelFits(flags, run.model, world_size));
+  run.optimizer = OptimizerOptions(flags.training());
+  if (flags.training().has_deepspeed()) {
+    ABSL_RETURN_IF_ERROR(ApplyDeepSpeedFile(world_size, &run));
+    // Its micro batches may be others than the flags'.
+    ABSL_RETURN_IF_ERROR(CheckModelFits(run.config, run.model, world_size));
+  }
+  ABSL_RETURN_IF_ERROR(CheckTrainingArguments(run.config.training()));
+  ABSL_ASSIGN_OR_RETURN(run.pipeline, MakePipelinePlan(run.config, run.model));
+  return run;
+}
+
+absl::StatusOr<LrSchedule> BuildSchedule(const RunPlan& run, const TrainingPlan& plan) {
+  const TrainingArguments& a = run.config.training();
+  LrScheduleOptions options{.type = a.lr_scheduler_type(),
+                            .num_warmup_steps = plan.warmup_steps,
+                            .num_training_steps = plan.max_steps,
+                            .learning_rate = a.learning_rate(),
+                            .kwargs = a.lr_scheduler_kwargs()};
+  if (run.deepspeed) {
+    ABSL_ASSIGN_OR_RETURN(
+        std::optional<LrScheduleOptions> theirs,
+        DeepSpeedSchedule(*run.deepspeed, run.config, plan.max_steps, plan.warmup_steps));
+    if (theirs) options = *std::move(theirs);
+  }
+  return LrSchedule::Create(options);
+}
+
+}  // namespace lathe

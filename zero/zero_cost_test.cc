@@ -1,0 +1,109 @@
+// What each stage keeps per parameter, by the memory meter, and what it sends: the tables that the
+// papers and the header give, within two percent.
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "ATen/ops/empty.h"
+#include "ATen/ops/ones.h"
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "lathe/comm/gloo/thread_ranks.h"
+#include "lathe/layers/autograd.h"
+#include "lathe/layers/linear.h"
+#include "lathe/layers/memory_meter.h"
+#include "lathe/zero/zero_optimizer.h"
+
+namespace lathe {
+namespace {
+
+// So many that a bucket, of which the transport's threads may hold one, is next to nothing.
+constexpr int kMatrices = 64;
+constexpr int64_t kWidth = 128;
+constexpr int64_t kParameters = kMatrices * kWidth * kWidth;
+
+struct Cost {
+  double bytes = 0;  // kept per parameter and rank, before the optimizer's step
+  double sent = 0;   // elements per parameter and rank in an update
+};
+
+// A chain of square matrices in bf16, trained for one update on every rank.
+Cost Measure(int num_ranks, int stage, at::ScalarType grad_dtype, int num_micro_batches) {
+  MemoryMeter::Install();
+  std::mutex mutex;
+  Cost cost;
+  const int64_t before = MemoryMeter::current_bytes();
+  RunThreadRanks(*ProcessMesh::Create({{"dp", num_ranks}}), [&](const ParallelContext& context) {
+    std::vector<std::unique_ptr<Parameter>> parameters;
+    std::vector<Parameter*> pointers;
+    for (int i = 0; i < kMatrices; ++i) {
+      const std::vector<int64_t> shape = {kWidth, kWidth};
+      parameters.push_back(std::make_unique<Parameter>(
+          absl::StrCat("layers.", i, ".weight"), shape, ShardSpec::Whole(shape),
+          at::empty(shape, at::kBFloat16), Initializer::Normal(0.02)));
+      pointers.push_back(parameters.back().get());
+    }
+    ZeroOptimizer optimizer(
+        pointers,
+        {.stage = stage, .reduce_bucket_elements = kWidth * kWidth, .grad_dtype = grad_dtype},
+        context);
+    optimizer.FillMasters(
+        [](Parameter& p, const at::Tensor& values) { p.InitializeInto(values, 1); });
+    const uint64_t sent_before = context.Group({"dp"}).bytes_sent();
+    optimizer.BeginUpdate();
+    for (int i = 0; i < num_micro_batches; ++i) {
+      optimizer.BeginMicroBatch(i, i + 1 == num_micro_batches);
+      at::Tensor x = at::ones({4, kWidth}, at::kBFloat16);
+      for (const auto& parameter : parameters) x = Linear(x, *parameter, nullptr);
+      RunBackward({x.sum()}, {{}});
+    }
+    optimizer.FinishGradients();
+    context.World().Barrier();
+    if (context.rank() == 0) {
+      const auto bytes = static_cast<double>(MemoryMeter::current_bytes() - before);
+      cost.bytes = bytes / num_ranks / static_cast<double>(kParameters);
+    }
+    context.World().Barrier();
+    optimizer.Step(1e-3);
+    const auto sent = static_cast<double>(context.Group({"dp"}).bytes_sent() - sent_before);
+    // Gradients and weights in the same type.
+    std::lock_guard<std::mutex> lock(mutex);
+    cost.sent = sent / 2 / static_cast<double>(kParameters);
+  });
+  return cost;
+}
+
+class ZeroCostTest : public testing::TestWithParam<int> {};
+
+TEST_P(ZeroCostTest, BytesPerParameter) {
+  const double n = GetParam();
+  const auto near = [](double bytes, double formula) {
+    EXPECT_NEAR(bytes, formula, 0.02 * formula);
+  };
+  const auto bytes = [&](int stage, at::ScalarType grad_dtype) {
+    return Measure(GetParam(), stage, grad_dtype, 1).bytes;
+  };
+  near(bytes(0, at::kFloat), 18);
+  near(bytes(1, at::kFloat), 6 + 12 / n);
+  near(bytes(2, at::kFloat), 2 + 16 / n);
+  near(bytes(0, at::kBFloat16), 16);
+  near(bytes(1, at::kBFloat16), 4 + 12 / n);
+  near(bytes(2, at::kBFloat16), 2 + 14 / n);
+}
+
+TEST_P(ZeroCostTest, ElementsSent) {
+  const double n = GetParam(), share = (n - 1) / n;
+  for (const int m : {1, 3}) {
+    // Beside them the gradient's norm, some bytes.
+    const auto sent = [&](int stage) { return Measure(GetParam(), stage, at::kBFloat16, m).sent; };
+    EXPECT_NEAR(sent(0), 2 * share, 1e-3);
+    EXPECT_NEAR(sent(1), 2 * share, 1e-3);
+    EXPECT_NEAR(sent(2), (m + 1) * share, 1e-3);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Ranks, ZeroCostTest, testing::Values(2, 4));
+
+}  // namespace
+}  // namespace lathe
