@@ -118,9 +118,8 @@ void ZeroOptimizer::MakeSlotViews(Bucket& bucket) {
           Part(bucket.grads, slot->place).view(slot->parameter->tensor().sizes());
     }
     const FlatRange held = slot->place.Intersect(bucket.own);
-    slot->held = held.Minus(slot->place.begin);
-    const FlatRange in_own = held.Minus(bucket.own.begin);
-    const FlatRange part = held.empty() ? FlatRange{0, 0} : in_own;
+    slot->held = held.empty() ? FlatRange{} : held.Minus(slot->place.begin);
+    const FlatRange part = held.empty() ? FlatRange{} : held.Minus(bucket.own.begin);
     slot->grad = Part(bucket.own_grads, part);
     slot->master = Part(bucket.masters, part);
     slot->exp_avg = Part(bucket.exp_avg, part);

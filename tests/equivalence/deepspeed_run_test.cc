@@ -1,0 +1,141 @@
+// --deepspeed through the real program: the chapter's script with its own JSON, two ranks; every
+// stage the same bits; what one stage and number of ranks saved goes on under others.
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "gtest/gtest.h"
+#include "lathe/tests/process/program.h"
+#include "lathe/tests/process/tiny_pretraining.h"
+#include "nlohmann/json.hpp"
+
+namespace lathe {
+namespace {
+
+constexpr char kSeedJson[] = "zero/testdata/ds_config_zero2.json";
+
+class DeepSpeedRunTest : public testing::Test {
+ protected:
+  // The chapter's pretrain.sh, but for the model, the data and the sizes.
+  std::vector<std::string> Script(const std::string& output_dir, const std::string& json,
+                                  const std::vector<std::string>& more) const {
+    std::vector<std::string> flags = {"--config_name",
+                                      tiny_.model_folder(),
+                                      "--tokenizer_name",
+                                      tiny_.model_folder(),
+                                      "--train_files",
+                                      tiny_.train_file(),
+                                      "--do_train",
+                                      "--output_dir",
+                                      output_dir,
+                                      "--evaluation_strategy",
+                                      "no",
+                                      "--learning_rate",
+                                      "1e-3",
+                                      "--warmup_steps",
+                                      "5",
+                                      "--logging_dir",
+                                      output_dir + "/logs",
+                                      "--logging_strategy",
+                                      "steps",
+                                      "--logging_steps",
+                                      "1",
+                                      "--save_strategy",
+                                      "steps",
+                                      "--save_steps",
+                                      "4",
+                                      "--preprocessing_num_workers",
+                                      "10",
+                                      "--seed",
+                                      "12",
+                                      "--block_size",
+                                      "32",
+                                      "--gradient_checkpointing",
+                                      "--deepspeed",
+                                      json,
+                                      "--report_to",
+                                      "swanlab"};
+    flags.insert(flags.end(), more.begin(), more.end());
+    return flags;
+  }
+
+  std::string JsonOfStage(int stage) const {
+    const std::string path = absl::StrCat(folder_, "/stage", stage, ".json");
+    WriteFile(path, absl::StrReplaceAll(ReadFile(kSeedJson),
+                                        {{"\"stage\": 2", absl::StrCat("\"stage\": ", stage)}}));
+    return path;
+  }
+
+  // The updates that were logged.
+  nlohmann::json Run(const std::string& output_dir, const std::string& json,
+                     const std::vector<std::string>& more, ProgramEnd* end) const {
+    *end = RunProgram(kPretrain, {.arguments = Script(output_dir, json, more)});
+    EXPECT_EQ(end->exit_code, 0) << end->Text();
+    return History(output_dir);
+  }
+
+  static nlohmann::json History(const std::string& output_dir) {
+    nlohmann::json updates = nlohmann::json::array();
+    const nlohmann::json state =
+        nlohmann::json::parse(ReadFile(output_dir + "/trainer_state.json"));
+    for (const nlohmann::json& entry : state["log_history"]) {
+      if (entry.contains("loss")) updates.push_back(entry);
+    }
+    return updates;
+  }
+
+  const std::string folder_ = NewFolder();
+  const TinyPretraining tiny_{folder_, /*num_layers=*/2};
+};
+
+TEST_F(DeepSpeedRunTest, TheChaptersScript) {
+  ProgramEnd end;
+  const nlohmann::json history =
+      Run(folder_ + "/out", kSeedJson,
+          {"--bf16", "--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "4",
+           "--num_train_epochs", "2", "--save_total_limit", "1", "--nproc_per_node", "2"},
+          &end);
+  EXPECT_TRUE(end.Says("WarmupLR")) << end.Text();
+  EXPECT_TRUE(end.Says("decay")) << end.Text();
+  // DeepSpeed's WarmupLR: logarithmic, one update late, and then as it is.
+  ASSERT_EQ(history.size(), 8u);
+  for (int update = 0; update + 1 < static_cast<int>(history.size()); ++update) {
+    const double expected = update == 0 ? 0 : 1e-3 * std::min(1.0, std::log(update) / std::log(5));
+    EXPECT_NEAR(history[update]["learning_rate"].get<double>(), expected, 1e-12) << update;
+  }
+}
+
+TEST_F(DeepSpeedRunTest, EveryStageTheSameBitsAndOneCheckpoint) {
+  std::vector<std::string> models;
+  for (const int stage : {0, 1, 2}) {
+    const std::string out = absl::StrCat(folder_, "/out", stage);
+    ProgramEnd end;
+    Run(out, JsonOfStage(stage),
+        {"--max_steps", "8", "--nproc_per_node", "2", "--per_device_train_batch_size", "2"}, &end);
+    models.push_back(ReadFile(out + "/model.safetensors") +
+                     ReadFile(out + "/checkpoint-8/optimizer.safetensors"));
+  }
+  EXPECT_EQ(models[1], models[0]);
+  EXPECT_EQ(models[2], models[0]);
+
+  // From two ranks under stage 2 to four under stage 1, with the same samples in an update.
+  ProgramEnd end;
+  const std::string out = folder_ + "/out_of_four";
+  const nlohmann::json two = History(folder_ + "/out2");
+  const nlohmann::json four =
+      Run(out, JsonOfStage(1),
+          {"--max_steps", "8", "--nproc_per_node", "4", "--per_device_train_batch_size", "1",
+           "--resume_from_checkpoint", folder_ + "/out2/checkpoint-4"},
+          &end);
+  for (int update = 4; update < 8; ++update) {
+    const double loss = two[update]["loss"], resumed = four[update]["loss"];
+    EXPECT_NEAR(resumed, loss, 2e-5 * loss) << update;
+  }
+}
+
+}  // namespace
+}  // namespace lathe
