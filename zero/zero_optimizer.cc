@@ -132,6 +132,7 @@ void ZeroOptimizer::MakeSlotViews(Bucket& bucket) {
 }
 
 void ZeroOptimizer::BeginUpdate() {
+  while (!in_flight_.empty()) Absorb(*in_flight_.front());  // of an update that was not taken
   for (const auto& slot : slots_) {
     slot->parameter->set_grad_written(false);
     slot->parameter->ForgetUses();

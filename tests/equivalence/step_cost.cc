@@ -35,9 +35,9 @@ double Now() {
 
 class MeasuredStage : public ScheduledStage {
  public:
-  MeasuredStage(Stage& stage, ZeroOptimizer& optimizer, int num_micro_batches)
+  // `tokens`: of a micro batch.
+  MeasuredStage(Stage& stage, ZeroOptimizer& optimizer, int64_t tokens)
       : stage_(stage), optimizer_(optimizer) {
-    const int64_t tokens = kStepCostTokens / num_micro_batches;
     batch_.input_ids =
         at::arange(0, tokens, at::kLong).mul(37).remainder(stage.config().vocab_size);
     batch_.input_ids = batch_.input_ids.view({-1, std::min<int64_t>(512, tokens)});
@@ -65,8 +65,8 @@ class MeasuredStage : public ScheduledStage {
 // and a loss of those that it would send.
 class LonelyStage : public MeasuredStage {
  public:
-  LonelyStage(Stage& stage, ZeroOptimizer& optimizer, int num_micro_batches, bool is_first)
-      : MeasuredStage(stage, optimizer, num_micro_batches),
+  LonelyStage(Stage& stage, ZeroOptimizer& optimizer, int64_t tokens, bool is_first)
+      : MeasuredStage(stage, optimizer, tokens),
         has_head_(stage.head() != nullptr),
         is_first_(is_first),
         shape_(batch().input_ids.sizes().vec()) {
@@ -89,7 +89,7 @@ class LonelyStage : public MeasuredStage {
 }  // namespace
 
 StepCost MeasureSteps(const ParallelContext& context, StageOptions options, int num_updates,
-                      int num_micro_batches) {
+                      int num_micro_batches, int zero_stage) {
   const ModelConfig config = Must(ParseModelConfig(
       R"({"model_type": "llama", "vocab_size": 8192, "hidden_size": 512, "intermediate_size": 1408,
           "num_hidden_layers": 8, "num_attention_heads": 8, "num_key_value_heads": 4,
@@ -104,12 +104,13 @@ StepCost MeasureSteps(const ParallelContext& context, StageOptions options, int 
   PlainRunner runner;
   const int64_t before = MemoryMeter::current_bytes();
   const auto stage = Must(BuildModel(config, context, at::kFloat, runner, options));
-  ZeroOptimizer optimizer(stage->parameters(), {}, context);
+  ZeroOptimizer optimizer(stage->parameters(), {.stage = zero_stage}, context);
   // Values cost nothing more or less.
   optimizer.FillMasters([](Parameter&, const at::Tensor& master) { master.fill_(0.01); });
   optimizer.AfterLoad();
 
-  MeasuredStage measured(*stage, optimizer, num_micro_batches);
+  const int64_t tokens = kStepCostTokens / num_micro_batches / context.mesh().size("dp");
+  MeasuredStage measured(*stage, optimizer, tokens);
   const Pipeline pipeline{.group = &context.Group({"pp"})};
   double schedule_seconds = 0;
   const auto forward_backward = [&](ScheduledStage& scheduled, const Pipeline& along) {
@@ -135,7 +136,7 @@ StepCost MeasureSteps(const ParallelContext& context, StageOptions options, int 
   StepCost cost{.seconds = (Now() - start) / num_updates,
                 .schedule_seconds = schedule_seconds / num_updates,
                 .peak_bytes = MemoryMeter::peak_bytes() - before};
-  LonelyStage lonely(*stage, optimizer, num_micro_batches, context.Group({"pp"}).rank() == 0);
+  LonelyStage lonely(*stage, optimizer, tokens, context.Group({"pp"}).rank() == 0);
   schedule_seconds = 0;
   for (int i = 0; i < num_updates; ++i) forward_backward(lonely, {});
   context.World().Barrier();

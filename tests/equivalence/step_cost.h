@@ -26,10 +26,10 @@ struct StepCost {
   int64_t peak_bytes = 0;
 };
 
-// Collective over the ranks of `context`. An update's tokens are dealt to `num_micro_batches`; a
-// pipeline is cut by FLOPs and runs 1F1B.
+// Collective over the ranks of `context`. An update's tokens are dealt to the data-parallel ranks
+// and `num_micro_batches`; a pipeline is cut by FLOPs and runs 1F1B.
 StepCost MeasureSteps(const ParallelContext& context, StageOptions options, int num_updates,
-                      int num_micro_batches = 1);
+                      int num_micro_batches = 1, int zero_stage = 0);
 
 }  // namespace lathe
 
