@@ -146,7 +146,7 @@ class Resolver {
 
   absl::Status ResolvePrecision() {
     const Flag<bool> bf16 = {"bf16", flags_.has_bf16(), flags_.bf16()};
-    const Flag<bool> fp16 = {"fp16", flags_.absent().has_fp16(), flags_.absent().fp16()};
+    const Flag<bool> fp16 = {"fp16", flags_.has_fp16(), flags_.fp16()};
     const bool in_bf16 = Hold("bf16.enabled", json_.bf16_enabled, bf16, bf16.value);
     const bool in_fp16 = Hold("fp16.enabled", json_.fp16.enabled, fp16, fp16.value);
     if (in_bf16 && in_fp16) {
@@ -155,7 +155,7 @@ class Resolver {
                    "; choose one");
     }
     if (in_bf16 != bf16.value) training().set_bf16(in_bf16);
-    if (in_fp16 != fp16.value) training().mutable_absent()->set_fp16(in_fp16);
+    if (in_fp16 != fp16.value) training().set_fp16(in_fp16);
     const DeepSpeedFp16& from = json_.fp16;
     LossScaleSettings& to = result_.loss_scale;
     to.enabled = in_fp16;

@@ -190,8 +190,7 @@ TEST(RunConfigTest, ValuesThatAskForNothingAreAccepted) {
 
 TEST(RunConfigTest, WhatIsNotThereIsRefusedByName) {
   for (const std::string& flags :
-       std::vector<std::string>{"--fp16",
-                                "--push_to_hub",
+       std::vector<std::string>{"--push_to_hub",
                                 "--torch_compile",
                                 "--tf32 true",
                                 "--fsdp full_shard",

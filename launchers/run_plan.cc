@@ -82,7 +82,6 @@ absl::Status CheckImplemented(const std::string& file, const DeepSpeedSettings& 
   if (settings.zero.offload_param.device != OffloadDevice::kNone) {
     return absent("zero_optimization.offload_param", "leave it out or set device to \"none\"");
   }
-  if (settings.loss_scale.enabled) return absent("fp16.enabled", "use bf16");
   return absl::OkStatus();
 }
 
@@ -104,6 +103,7 @@ absl::Status ApplyDeepSpeedFile(int world_size, RunPlan* run) {
   run->optimizer.reduce_bucket_elements = settings.zero.reduce_bucket_size;
   run->optimizer.overlap_reduction = settings.zero.overlap_comm;
   run->optimizer.all_parameters_decay = settings.all_parameters_decay;
+  run->loss_scale = settings.loss_scale;
   return absl::OkStatus();
 }
 
@@ -114,6 +114,8 @@ absl::StatusOr<RunPlan> MakeRunPlan(const RunConfig& flags, int world_size) {
   ABSL_ASSIGN_OR_RETURN(run.model, BuildModelConfig(flags));
   ABSL_RETURN_IF_ERROR(CheckModelFits(flags, run.model, world_size));
   run.optimizer = OptimizerOptions(flags.training());
+  // PyTorch's GradScaler, which --fp16 alone means under Hugging Face's Trainer.
+  run.loss_scale = {.enabled = flags.training().fp16(), .loss_scale_window = 2000, .hysteresis = 1};
   if (flags.training().has_deepspeed()) {
     ABSL_RETURN_IF_ERROR(ApplyDeepSpeedFile(world_size, &run));
     // Its micro batches may be others than the flags'.

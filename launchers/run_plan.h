@@ -21,6 +21,7 @@
 #include "lathe/trainer/training_plan.h"
 #include "lathe/zero/deepspeed_json.h"
 #include "lathe/zero/zero_optimizer.h"
+#include "lathe/zero/zero_settings.h"
 
 namespace lathe {
 
@@ -35,6 +36,7 @@ struct RunPlan {
   ModelConfig model;
   PipelinePlan pipeline;
   ZeroOptions optimizer;
+  LossScaleSettings loss_scale;  // of fp16
   std::optional<DeepSpeedJson> deepspeed;
   std::vector<std::string> messages;  // for the log: what the DeepSpeed file changes
 };

@@ -128,6 +128,7 @@ absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment&
   const std::vector<std::unique_ptr<Callback>> callbacks =
       BuildCallbacks(config, *context, *model.stage, peak_flops);
   CausalLmLoss loss;
+  LossScaler loss_scaler(run.loss_scale);
   TrainerParts parts{.stage = *model.stage,
                      .loss = loss,
                      .optimizer = optimizer,
@@ -136,6 +137,7 @@ absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment&
                      .eval = eval.get(),
                      .checkpointer = *checkpointer,
                      .context = *context,
+                     .loss_scaler = run.loss_scale.enabled ? &loss_scaler : nullptr,
                      .callbacks = {},
                      .pipeline = {.schedule = run.pipeline.schedule,
                                   .num_chunks = run.pipeline.partition.num_chunks}};

@@ -178,16 +178,20 @@ absl::StatusOr<Model> BuildStage(const RunConfig& config, const ModelConfig& mod
 
 at::TensorOptions ComputeOptions(const RunConfig& config, const Model& model,
                                  const ParallelContext& context) {
-  // --bf16 computes in bf16 whatever the weights are saved as; fp32 masters keep what bf16 cannot.
+  // --bf16 and --fp16 compute in them whatever the weights are saved as; fp32 masters keep what
+  // they cannot.
   return at::TensorOptions(context.device())
-      .dtype(config.training().bf16() ? at::kBFloat16 : model.weights_dtype);
+      .dtype(config.training().bf16()   ? at::kBFloat16
+             : config.training().fp16() ? at::kHalf
+                                        : model.weights_dtype);
 }
 
 void LogStart(const RunConfig& config, const ParallelContext& context) {
   LOG(WARNING) << "Process rank: " << context.rank() << ", device: " << context.device().str()
                << ", n_gpu: " << (context.device().is_cpu() ? 0 : 1)
                << ", distributed training: " << (context.world_size() > 1 ? "True" : "False")
-               << ", 16-bits training: " << (config.training().bf16() ? "True" : "False");
+               << ", 16-bits training: "
+               << (config.training().bf16() || config.training().fp16() ? "True" : "False");
   if (config.parallel().sequence_parallel() && context.mesh().size("tp") == 1) {
     LOG(WARNING) << "--sequence_parallel splits nothing: --tensor_model_parallel_size is 1";
   }

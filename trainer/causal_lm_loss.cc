@@ -1,7 +1,5 @@
 #include "lathe/trainer/causal_lm_loss.h"
 
-#include <algorithm>
-
 #include "ATen/ops/cat.h"
 #include "ATen/ops/full.h"
 
@@ -24,7 +22,7 @@ at::Tensor CausalLmLoss::Compute(const at::Tensor& hidden, OutputHead& head,
       {batch.labels.narrow(1, 1, seq - 1), at::full({rows, 1}, kIgnore, batch.labels.options())},
       1);
   // An update without any label has loss 0, not 0/0.
-  const double each = 1 / std::max(total_weight, 1.0);
+  const double each = total_weight > 0 ? 1 / total_weight : 0;
   const at::Tensor weights = targets.ne(kIgnore).to(at::kDouble).mul_(each);
   return head.WeightedCrossEntropy(hidden, targets, weights);
 }

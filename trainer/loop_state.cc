@@ -54,7 +54,12 @@ std::string LoopState::ToJson() const {
                                {"nonfinite_in_a_row", nonfinite_in_a_row},
                                {"last_epoch_end_step", last_epoch_end_step},
                                {"evaluation_due", evaluation_due},
-                               {"save_due", save_due}};
+                               {"save_due", save_due},
+                               {"loss_scale", loss_scale.scale},
+                               {"loss_scale_hysteresis", loss_scale.hysteresis},
+                               {"loss_scale_updates", loss_scale.updates},
+                               {"updates_to_last_overflow", loss_scale.last_overflow + 1},
+                               {"overflows", overflows}};
   return json.dump(2) + "\n";
 }
 
@@ -63,10 +68,12 @@ absl::StatusOr<LoopState> LoopState::FromJson(std::string_view text, std::string
   if (!json.is_object())
     return absl::InvalidArgumentError(absl::StrCat(source, ": expected a JSON object"));
   LoopState state;
+  int64_t updates_to_last_overflow = 0;
   for (const auto& [key, value] : {std::pair<const char*, double*>{"total_loss", &state.total_loss},
                                    {"loss_since_log", &state.loss_since_log},
                                    {"last_grad_norm", &state.last_grad_norm},
-                                   {"last_learning_rate", &state.last_learning_rate}}) {
+                                   {"last_learning_rate", &state.last_learning_rate},
+                                   {"loss_scale", &state.loss_scale.scale}}) {
     ABSL_RETURN_IF_ERROR(Read(json, source, key, value));
   }
   for (const auto& [key, value] :
@@ -76,9 +83,14 @@ absl::StatusOr<LoopState> LoopState::FromJson(std::string_view text, std::string
         {"nonfinite_in_a_row", &state.nonfinite_in_a_row},
         {"last_epoch_end_step", &state.last_epoch_end_step},
         {"evaluation_due", &state.evaluation_due},
-        {"save_due", &state.save_due}}) {
+        {"save_due", &state.save_due},
+        {"loss_scale_hysteresis", &state.loss_scale.hysteresis},
+        {"loss_scale_updates", &state.loss_scale.updates},
+        {"updates_to_last_overflow", &updates_to_last_overflow},
+        {"overflows", &state.overflows}}) {
     ABSL_RETURN_IF_ERROR(Read(json, source, key, value));
   }
+  state.loss_scale.last_overflow = updates_to_last_overflow - 1;
   return state;
 }
 

@@ -14,6 +14,7 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "lathe/zero/loss_scaler.h"
 
 namespace lathe {
 
@@ -41,6 +42,11 @@ struct LoopState {
   // again, and a checkpoint after it if that was due.
   int64_t evaluation_due = 0;
   int64_t save_due = 0;
+
+  // fp16's loss scale, and the updates that an overflow under it has skipped: the learning rate's
+  // schedule does not count them.
+  LossScaler::State loss_scale;
+  int64_t overflows = 0;
 
   std::string ToJson() const;
 

@@ -23,7 +23,9 @@ LoopState Example() {
           .nonfinite_in_a_row = 2,
           .last_epoch_end_step = 21,
           .evaluation_due = 1,
-          .save_due = 1};
+          .save_due = 1,
+          .loss_scale = {.scale = 4096, .hysteresis = 2, .updates = 41, .last_overflow = 5},
+          .overflows = 3};
 }
 
 TEST(LoopStateTest, ComesBackToTheBit) {

@@ -100,6 +100,7 @@ absl::Status Trainer::Resume(const std::string& checkpoint) {
   if (!differences.empty()) {
     LOG(WARNING) << "The checkpoint was written with other arguments: " << differences;
   }
+  if (parts_.loss_scaler != nullptr) parts_.loss_scaler->Restore(loop_.loss_scale);
   // What this run's flags say, not the earlier one's.
   state_.max_steps = fresh.max_steps;
   state_.num_train_epochs = fresh.num_train_epochs;
@@ -211,8 +212,9 @@ absl::Status Trainer::Update(int64_t epoch, int64_t update_in_epoch) {
   tokens = sums[1];
 
   parts_.optimizer.BeginUpdate();
+  const double loss_scale = parts_.loss_scaler == nullptr ? 1 : parts_.loss_scaler->scale();
   BoundStage stage(parts_.stage, parts_.loss, parts_.optimizer, batches,
-                   std::vector<double>(batches.size(), /*total_weight=*/sums[0]));
+                   std::vector<double>(batches.size(), /*total_weight=*/sums[0] / loss_scale));
   const double my_loss = ForwardBackward(stage, static_cast<int>(window), parts_.pipeline);
   BeginPhase(Phase::kReduction);
   parts_.optimizer.FinishGradients();
@@ -223,14 +225,15 @@ absl::Status Trainer::Update(int64_t epoch, int64_t update_in_epoch) {
   const std::vector<double> outcome =
       Sum(parts_.context.World(), {counts ? my_loss : 0.0, StopRequested() ? 1.0 : 0.0,
                                    parts_.checkpointer.save_is_over() ? 1.0 : 0.0});
-  const double loss = outcome[0];
+  const double loss = outcome[0] / loss_scale;
   stop_signal_ = outcome[1] > 0;
   const bool save_is_over = outcome[2] == parts_.context.world_size();
 
   const double learning_rate =
-      arguments_.learning_rate() * parts_.schedule.Factor(state_.global_step);
+      arguments_.learning_rate() * parts_.schedule.Factor(state_.global_step - loop_.overflows);
   parts_.checkpointer.WaitForCopy();
-  const ZeroOptimizer::StepResult step = parts_.optimizer.Step(learning_rate, std::isfinite(loss));
+  const ZeroOptimizer::StepResult step =
+      parts_.optimizer.Step(learning_rate, std::isfinite(loss), loss_scale);
 
   ++state_.global_step;
   state_.epoch = epoch + static_cast<double>(update_in_epoch * plan_.accumulation + window) /
@@ -248,8 +251,31 @@ absl::Status Trainer::Update(int64_t epoch, int64_t update_in_epoch) {
   if (save_is_over) {
     ABSL_RETURN_IF_ERROR(FinishSave());
   }
-  ABSL_RETURN_IF_ERROR(CountNonFinite(loss, step.grad_norm, step.skipped));
+  if (parts_.loss_scaler != nullptr && parts_.loss_scaler->dynamic()) {
+    ABSL_RETURN_IF_ERROR(UpdateLossScale(step.skipped));
+  } else {
+    ABSL_RETURN_IF_ERROR(CountNonFinite(loss, step.grad_norm, step.skipped));
+  }
   return AfterUpdate(loss, step.grad_norm, learning_rate);
+}
+
+absl::Status Trainer::UpdateLossScale(bool overflow) {
+  if (overflow) {
+    ++loop_.nonfinite_steps;
+    ++loop_.overflows;
+  }
+  const absl::StatusOr<std::string> message = parts_.loss_scaler->Update(overflow);
+  loop_.loss_scale = parts_.loss_scaler->state();
+  if (!message.ok()) return Abort(message.status());
+  if (!message->empty()) LOG(INFO) << "Step " << state_.global_step << ": " << *message;
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::Abort(const absl::Status& why) {
+  // The weights are as the last good update left them.
+  ABSL_RETURN_IF_ERROR(Save());
+  ABSL_RETURN_IF_ERROR(FinishSave());
+  return why;
 }
 
 absl::Status Trainer::CountNonFinite(double loss, double grad_norm, bool skipped) {
@@ -263,14 +289,11 @@ absl::Status Trainer::CountNonFinite(double loss, double grad_norm, bool skipped
                << grad_norm << ": not finite, the update was skipped (" << loop_.nonfinite_steps
                << " so far)";
   if (loop_.nonfinite_in_a_row < arguments_.max_nonfinite_steps()) return absl::OkStatus();
-  // The weights are as the last good update left them.
-  ABSL_RETURN_IF_ERROR(Save());
-  ABSL_RETURN_IF_ERROR(FinishSave());
-  return absl::AbortedError(absl::StrCat("loss or gradient was not finite in ",
-                                         loop_.nonfinite_in_a_row, " updates in a row, up to step ",
-                                         state_.global_step,
-                                         "; lower --learning_rate or look at the data "
-                                         "(--max_nonfinite_steps says how many are borne)"));
+  return Abort(absl::AbortedError(absl::StrCat("loss or gradient was not finite in ",
+                                               loop_.nonfinite_in_a_row,
+                                               " updates in a row, up to step ", state_.global_step,
+                                               "; lower --learning_rate or look at the data "
+                                               "(--max_nonfinite_steps says how many are borne)")));
 }
 
 absl::Status Trainer::AfterUpdate(double loss, double grad_norm, double learning_rate) {

@@ -30,6 +30,7 @@
 #include "lathe/trainer/trainer_state.h"
 #include "lathe/trainer/training_arguments.pb.h"
 #include "lathe/trainer/training_plan.h"
+#include "lathe/zero/loss_scaler.h"
 #include "lathe/zero/zero_optimizer.h"
 #include "nlohmann/json.hpp"
 
@@ -44,6 +45,7 @@ struct TrainerParts {
   DataLoader* eval;  // null: no evaluation
   Checkpointer& checkpointer;
   const ParallelContext& context;
+  LossScaler* loss_scaler = nullptr;  // of fp16
   std::vector<Callback*> callbacks;
   // Its schedule and chunks; the rest is the trainer's to fill in.
   Pipeline pipeline = {};
@@ -81,7 +83,10 @@ class Trainer {
   MicroBatch OnDevice(const MicroBatch& batch) const;
   absl::Status Update(int64_t epoch, int64_t update_in_epoch);
   absl::Status AfterUpdate(double loss, double grad_norm, double learning_rate);
+  absl::Status UpdateLossScale(bool overflow);
   absl::Status CountNonFinite(double loss, double grad_norm, bool skipped);
+  // Saves, and says why the run cannot go on.
+  absl::Status Abort(const absl::Status& why);
   absl::Status Act();
   absl::Status Log(nlohmann::json logs);
   absl::Status EvaluateAndJudge();

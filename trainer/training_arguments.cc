@@ -112,6 +112,7 @@ absl::Status CheckTrainingArguments(const TrainingArguments& arguments) {
                                            .kwargs = arguments.lr_scheduler_kwargs()})
                            .status());
   ABSL_RETURN_IF_ERROR(CheckRecomputation(arguments));
+  if (arguments.bf16() && arguments.fp16()) return Wrong("--bf16 and --fp16 exclude each other");
   if (arguments.grad_accum_dtype() == "bf16" && !arguments.bf16()) {
     return Wrong("--grad_accum_dtype bf16 needs --bf16");
   }

@@ -292,12 +292,13 @@ double ZeroOptimizer::GradientNorm() const {
   return std::sqrt(total.item().toDouble());
 }
 
-ZeroOptimizer::StepResult ZeroOptimizer::Step(double learning_rate, bool loss_is_finite) {
+ZeroOptimizer::StepResult ZeroOptimizer::Step(double learning_rate, bool loss_is_finite,
+                                              double loss_scale) {
   at::NoGradGuard no_grad;
   FinishGradients();
   BeginPhase(Phase::kOptimizer);
   StepResult result;
-  result.grad_norm = GradientNorm();
+  result.grad_norm = GradientNorm() / loss_scale;
   // Every rank sees the same reduced gradients, so all skip or none.
   result.skipped = !loss_is_finite || !std::isfinite(result.grad_norm);
   if (result.skipped) return result;
@@ -305,7 +306,7 @@ ZeroOptimizer::StepResult ZeroOptimizer::Step(double learning_rate, bool loss_is
   const double coefficient = options_.max_grad_norm > 0
                                  ? std::min(1.0, options_.max_grad_norm / (result.grad_norm + 1e-6))
                                  : 1.0;
-  AdamW(learning_rate, coefficient);
+  AdamW(learning_rate, coefficient / loss_scale);
   return result;
 }
 

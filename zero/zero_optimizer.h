@@ -90,8 +90,9 @@ class ZeroOptimizer {
     bool skipped = false;  // norm or loss was not finite: nothing was changed, on any rank
   };
   // Finishes the gradients, clips and updates the weights; skips the update if `loss_is_finite` is
-  // false (which all ranks say alike). Collective. Throws CollectiveError.
-  StepResult Step(double learning_rate, bool loss_is_finite = true);
+  // false (which all ranks say alike). `loss_scale`: what the loss was multiplied by before
+  // backward; norm and update are without it. Collective. Throws CollectiveError.
+  StepResult Step(double learning_rate, bool loss_is_finite = true, double loss_scale = 1);
 
   // Calls fn(parameter, values) for every parameter: `values`, of the local tensor's shape, in
   // max(dtype, fp32) unless frozen, is to be filled; the rank keeps its part. Then call AfterLoad.

@@ -54,7 +54,8 @@ TEST_F(BadFlagsTest, CommandLine) {
   Expect({"--ddp_backend", "nccl"}, {"--ddp_backend nccl", "--config=cuda"});
   Expect({"--block_size", "1"}, {"--block_size", "1"});
   Expect({"--max_steps", "3", "--max_steps", "4"}, {"--max_steps", "twice"});
-  Expect({"--fp16"}, {"--fp16", "not implemented"});
+  Expect({"--fp16", "--bf16"}, {"--fp16", "--bf16", "exclude"});
+  Expect({"--deepspeed", "x.json"}, {"x.json", "No such file"});
   Expect({"--two\nlines", "x"}, {"two"});
   Expect({"--nproc_per_node", "1000000"}, {"--nproc_per_node", "1000000"});
 }
