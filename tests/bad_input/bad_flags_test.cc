@@ -55,7 +55,7 @@ TEST_F(BadFlagsTest, CommandLine) {
   Expect({"--block_size", "1"}, {"--block_size", "1"});
   Expect({"--max_steps", "3", "--max_steps", "4"}, {"--max_steps", "twice"});
   Expect({"--fp16", "--bf16"}, {"--fp16", "--bf16", "exclude"});
-  Expect({"--deepspeed", "x.json"}, {"x.json", "No such file"});
+  Expect({"--deepspeed", "x.json"}, {"x.json", "no such file"});
   Expect({"--two\nlines", "x"}, {"two"});
   Expect({"--nproc_per_node", "1000000"}, {"--nproc_per_node", "1000000"});
 }
