@@ -54,6 +54,8 @@ absl::StatusOr<PipelinePlan> MakePipelinePlan(const RunConfig& config, const Mod
                                      {.num_ranks = parallel.pipeline_model_parallel_size(),
                                       .num_chunks = plan.partition.num_chunks},
                                      config.training().gradient_accumulation_steps()));
+  // One stage is gradient accumulation, whatever the schedule: the one that keeps least.
+  if (parallel.pipeline_model_parallel_size() == 1) plan.schedule = ScheduleKind::k1F1B;
   return plan;
 }
 

@@ -78,6 +78,20 @@ absl::Status WriteResults(const TrainingArguments& arguments, TrainResult result
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::unique_ptr<Checkpointer>> BuildCheckpointer(const RunConfig& config,
+                                                                const Model& model,
+                                                                ZeroOptimizer& optimizer,
+                                                                const ParallelContext& context) {
+  const TrainingArguments& a = config.training();
+  ABSL_ASSIGN_OR_RETURN(FileContents model_files, ModelFolderFiles(config, model));
+  return Checkpointer::Create({.output_dir = a.output_dir(),
+                               .model_files = std::move(model_files),
+                               .weights_dtype = model.weights_dtype,
+                               .save_total_limit = a.save_total_limit(),
+                               .async_save = a.async_save()},
+                              optimizer, context);
+}
+
 }  // namespace
 
 absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment& environment) {
@@ -103,25 +117,11 @@ absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment&
   ZeroOptimizer optimizer(model.stage->parameters(), run.optimizer, *context);
   ABSL_RETURN_IF_ERROR(FillWeights(config, model, *context, optimizer));
 
-  const Communicator& dp = context->Group({"dp"});
-  ABSL_ASSIGN_OR_RETURN(const PretrainData data,
-                        BuildPretrainData(config, *tokenizer, context->rank() == 0));
-  ABSL_ASSIGN_OR_RETURN(const LoaderOptions order, TrainLoaderOptions(a, dp));
-  DataLoader train(*data.train, order);
-  std::unique_ptr<DataLoader> eval;
-  if (data.eval != nullptr) {
-    eval = std::make_unique<DataLoader>(*data.eval, EvalLoaderOptions(a, dp));
-  }
-  ABSL_ASSIGN_OR_RETURN(const TrainingPlan plan, MakeTrainingPlan(a, train.num_batches()));
+  ABSL_ASSIGN_OR_RETURN(const Loaders loaders, BuildLoaders(config, *tokenizer, *context));
+  ABSL_ASSIGN_OR_RETURN(const TrainingPlan plan, MakeTrainingPlan(a, loaders.train->num_batches()));
   ABSL_ASSIGN_OR_RETURN(const LrSchedule schedule, BuildSchedule(run, plan));
-  ABSL_ASSIGN_OR_RETURN(FileContents model_files, ModelFolderFiles(config, model));
   ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpointer> checkpointer,
-                        Checkpointer::Create({.output_dir = a.output_dir(),
-                                              .model_files = std::move(model_files),
-                                              .weights_dtype = model.weights_dtype,
-                                              .save_total_limit = a.save_total_limit(),
-                                              .async_save = a.async_save()},
-                                             optimizer, *context));
+                        BuildCheckpointer(config, model, optimizer, *context));
 
   const double peak_flops =
       MeasureGemmPeak(ComputeOptions(config, model, *context)) * context->world_size();
@@ -133,8 +133,8 @@ absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment&
                      .loss = loss,
                      .optimizer = optimizer,
                      .schedule = schedule,
-                     .train = train,
-                     .eval = eval.get(),
+                     .train = *loaders.train,
+                     .eval = loaders.eval.get(),
                      .checkpointer = *checkpointer,
                      .context = *context,
                      .loss_scaler = run.loss_scale.enabled ? &loss_scaler : nullptr,
@@ -146,7 +146,7 @@ absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment&
   Trainer trainer(a, plan, std::move(parts));
   if (!a.do_train()) return EvaluateOnly(a, trainer, *context);
 
-  LOG(INFO) << "Start training: " << data.train->size() << " blocks of "
+  LOG(INFO) << "Start training: " << loaders.data.train->size() << " blocks of "
             << config.data().block_size() << " tokens, " << plan.max_steps << " updates";
   ABSL_ASSIGN_OR_RETURN(TrainResult result, trainer.Train(output.resume_from));
   if (result.stopped_by_signal) {
@@ -155,7 +155,7 @@ absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment&
     return kStoppedExitCode;
   }
   if (config.parallel().log_communication()) AddTraffic(*context, &result.metrics);
-  ABSL_RETURN_IF_ERROR(WriteResults(a, std::move(result), a.do_eval() && eval != nullptr,
+  ABSL_RETURN_IF_ERROR(WriteResults(a, std::move(result), a.do_eval() && loaders.eval != nullptr,
                                     model.stage->FlopsPerToken(config.data().block_size()),
                                     peak_flops, trainer, *checkpointer));
   context->World().Barrier();

@@ -6,7 +6,6 @@
 #include "absl/status/status_macros.h"
 #include "absl/strings/str_cat.h"
 #include "lathe/base/logging.h"
-#include "lathe/launchers/task_builders.h"
 #include "lathe/trainer/flow_callback.h"
 #include "lathe/trainer/report_callbacks.h"
 #include "lathe/trainer/training_arguments.h"
@@ -33,24 +32,30 @@ std::string ReportFolder(const TrainingArguments& a) {
 
 }  // namespace
 
-absl::StatusOr<LoaderOptions> TrainLoaderOptions(const TrainingArguments& a,
-                                                 const Communicator& dp) {
+absl::StatusOr<Loaders> BuildLoaders(const RunConfig& config, const Tokenizer& tokenizer,
+                                     const ParallelContext& context) {
+  const TrainingArguments& a = config.training();
+  const Communicator& dp = context.Group({"dp"});
   ABSL_ASSIGN_OR_RETURN(const SamplingStrategy strategy,
                         ParseSamplingStrategy(a.train_sampling_strategy()));
-  return LoaderOptions{.batch_size = a.per_device_train_batch_size(),
-                       .strategy = strategy,
-                       .seed = static_cast<uint64_t>(a.has_data_seed() ? a.data_seed() : a.seed()),
-                       .drop_last = a.dataloader_drop_last(),
-                       .shard_index = dp.rank(),
-                       .num_shards = dp.size(),
-                       .prefetch_threads = a.dataloader_num_workers()};
-}
-
-LoaderOptions EvalLoaderOptions(const TrainingArguments& a, const Communicator& dp) {
-  return {.batch_size = a.per_device_eval_batch_size(),
-          .strategy = SamplingStrategy::kSequential,
-          .shard_index = dp.rank(),
-          .num_shards = dp.size()};
+  Loaders loaders;
+  ABSL_ASSIGN_OR_RETURN(loaders.data, BuildPretrainData(config, tokenizer, context.rank() == 0));
+  loaders.train = std::make_unique<DataLoader>(
+      *loaders.data.train,
+      LoaderOptions{.batch_size = a.per_device_train_batch_size(),
+                    .strategy = strategy,
+                    .seed = static_cast<uint64_t>(a.has_data_seed() ? a.data_seed() : a.seed()),
+                    .drop_last = a.dataloader_drop_last(),
+                    .shard_index = dp.rank(),
+                    .num_shards = dp.size(),
+                    .prefetch_threads = a.dataloader_num_workers()});
+  if (loaders.data.eval == nullptr) return loaders;
+  loaders.eval = std::make_unique<DataLoader>(
+      *loaders.data.eval, LoaderOptions{.batch_size = a.per_device_eval_batch_size(),
+                                        .strategy = SamplingStrategy::kSequential,
+                                        .shard_index = dp.rank(),
+                                        .num_shards = dp.size()});
+  return loaders;
 }
 
 std::vector<std::unique_ptr<Callback>> BuildCallbacks(const RunConfig& config,

@@ -168,9 +168,10 @@ absl::Status CheckSchedule(ScheduleKind kind, const PipelinePlace& place, int nu
   if (kind != ScheduleKind::kInterleaved) {
     if (place.num_chunks == 1) return absl::OkStatus();
     return absl::InvalidArgumentError(absl::StrCat(
-        "--pipeline_schedule ", ScheduleName(kind),
-        " has one stage per rank; leave out --num_layers_per_virtual_pipeline_stage or "
-        "choose interleaved"));
+        "--pipeline_schedule ", ScheduleName(kind), " has one stage per rank, not ",
+        place.num_chunks,
+        "; choose interleaved, or fewer stages (--num_layers_per_virtual_pipeline_stage, the "
+        "pattern of --pipeline_model_parallel_layout)"));
   }
   if (place.num_ranks == 1) {
     return absl::InvalidArgumentError(
@@ -180,13 +181,15 @@ absl::Status CheckSchedule(ScheduleKind kind, const PipelinePlace& place, int nu
   if (place.num_chunks == 1) {
     return absl::InvalidArgumentError(
         "--pipeline_schedule interleaved needs more than one stage per rank; give "
-        "--num_layers_per_virtual_pipeline_stage, or choose 1f1b");
+        "--num_layers_per_virtual_pipeline_stage or a longer pattern of "
+        "--pipeline_model_parallel_layout, or choose 1f1b");
   }
   if (num_micro_batches % place.num_ranks != 0) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--gradient_accumulation_steps ", num_micro_batches,
         " does not divide by --pipeline_model_parallel_size ", place.num_ranks,
-        ", as --pipeline_schedule interleaved needs; change one of them or choose 1f1b"));
+        ", as several stages per rank need, which are interleaved; change one of them, or have one "
+        "stage per rank"));
   }
   return absl::OkStatus();
 }

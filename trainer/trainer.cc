@@ -193,29 +193,33 @@ MicroBatch Trainer::OnDevice(const MicroBatch& batch) const {
   return {batch.input_ids.to(device), batch.labels.to(device)};
 }
 
+Trainer::Window Trainer::NextWindow(int64_t num_batches) {
+  Window window;
+  for (int64_t i = 0; i < num_batches; ++i) {
+    Batch batch = parts_.train.Next();
+    window.tokens += static_cast<double>(batch.input_ids.numel());
+    window.batches.push_back(OnDevice({batch.input_ids, batch.labels}));
+    window.weight += parts_.loss.Weight(window.batches.back());
+  }
+  const std::vector<double> sums =
+      Sum(parts_.context.Group({"dp"}), {window.weight, window.tokens});
+  window.weight = sums[0];
+  window.tokens = sums[1];
+  return window;
+}
+
 absl::Status Trainer::Update(int64_t epoch, int64_t update_in_epoch) {
   const double start = Now();
-  const int64_t window = plan_.WindowSize(update_in_epoch);
   parts_.context.set_step(state_.global_step + 1);
   BeginPhase(Phase::kData, state_.global_step + 1);
-  std::vector<MicroBatch> batches;
-  double weight = 0, tokens = 0;
-  for (int64_t i = 0; i < window; ++i) {
-    Batch batch = parts_.train.Next();
-    tokens += static_cast<double>(batch.input_ids.numel());
-    seq_len_ = batch.input_ids.size(1);
-    batches.push_back(OnDevice({batch.input_ids, batch.labels}));
-    weight += parts_.loss.Weight(batches.back());
-  }
-  const Communicator& dp = parts_.context.Group({"dp"});
-  const std::vector<double> sums = Sum(dp, {weight, tokens});
-  tokens = sums[1];
+  const int64_t num_batches = plan_.WindowSize(update_in_epoch);
+  const Window window = NextWindow(num_batches);
 
   parts_.optimizer.BeginUpdate();
   const double loss_scale = parts_.loss_scaler == nullptr ? 1 : parts_.loss_scaler->scale();
-  BoundStage stage(parts_.stage, parts_.loss, parts_.optimizer, batches,
-                   std::vector<double>(batches.size(), /*total_weight=*/sums[0] / loss_scale));
-  const double my_loss = ForwardBackward(stage, static_cast<int>(window), parts_.pipeline);
+  BoundStage stage(parts_.stage, parts_.loss, parts_.optimizer, window.batches,
+                   std::vector<double>(num_batches, /*total_weight=*/window.weight / loss_scale));
+  const double my_loss = ForwardBackward(stage, static_cast<int>(num_batches), parts_.pipeline);
   BeginPhase(Phase::kReduction);
   parts_.optimizer.FinishGradients();
   // The loss is where a pipeline's last stage is. Tensor ranks have the same: it is counted once. A
@@ -236,16 +240,16 @@ absl::Status Trainer::Update(int64_t epoch, int64_t update_in_epoch) {
       parts_.optimizer.Step(learning_rate, std::isfinite(loss), loss_scale);
 
   ++state_.global_step;
-  state_.epoch = epoch + static_cast<double>(update_in_epoch * plan_.accumulation + window) /
+  state_.epoch = epoch + static_cast<double>(update_in_epoch * plan_.accumulation + num_batches) /
                              plan_.batches_per_epoch;
   const ModelConfig& config = parts_.stage.config();
   state_.total_flos +=
-      6.0 * tokens *
+      6.0 * window.tokens *
       static_cast<double>(CountParameters(config) - config.vocab_size * config.hidden_size);
   if (++steps_this_run_ == 1) {
     first_step_seconds_ = SecondsSinceProcessStart();
   } else {
-    tokens_after_first_step_ += tokens;
+    tokens_after_first_step_ += window.tokens;
     seconds_after_first_step_ += Now() - start;
   }
   if (save_is_over) {

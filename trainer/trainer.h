@@ -81,6 +81,13 @@ class Trainer {
   absl::Status TrainEpoch(int64_t epoch, int64_t first_update);
   absl::Status EndEpoch();
   MicroBatch OnDevice(const MicroBatch& batch) const;
+  // One update's batches, and over all data-parallel ranks the weight of their losses and their
+  // tokens.
+  struct Window {
+    std::vector<MicroBatch> batches;
+    double weight = 0, tokens = 0;
+  };
+  Window NextWindow(int64_t num_batches);
   absl::Status Update(int64_t epoch, int64_t update_in_epoch);
   absl::Status AfterUpdate(double loss, double grad_norm, double learning_rate);
   absl::Status UpdateLossScale(bool overflow);
@@ -111,7 +118,6 @@ class Trainer {
   double first_step_seconds_ = 0;  // process start to the end of this run's first step
   int64_t steps_this_run_ = 0;
   double tokens_after_first_step_ = 0, seconds_after_first_step_ = 0;
-  int64_t seq_len_ = 0;
 };
 
 }  // namespace lathe
