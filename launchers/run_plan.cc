@@ -100,6 +100,19 @@ absl::Status ApplyDeepSpeedFile(int world_size, RunPlan* run) {
   ABSL_RETURN_IF_ERROR(CheckImplemented(file, settings));
   run->config = std::move(settings.config);
   run->messages = std::move(settings.messages);
+  if (settings.zero.stage > 0 &&
+      settings.zero.allgather_bucket_size != settings.zero.reduce_bucket_size) {
+    run->messages.push_back(absl::StrCat(
+        file,
+        ": zero_optimization.allgather_bucket_size is ignored: weights are gathered in the "
+        "buckets in which gradients are reduced, reduce_bucket_size"));
+  }
+  if (!settings.zero.contiguous_gradients) {
+    run->messages.push_back(absl::StrCat(
+        file,
+        ": zero_optimization.contiguous_gradients false is ignored: gradients lie in flat "
+        "buckets"));
+  }
   run->optimizer = OptimizerOptions(run->config.training());
   run->optimizer.stage = settings.zero.stage;
   run->optimizer.reduce_bucket_elements = settings.zero.reduce_bucket_size;

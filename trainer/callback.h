@@ -51,6 +51,7 @@ class Callback {
   virtual absl::Status OnEvaluate(TrainerState&, const nlohmann::json& metrics, TrainerControl&) {
     return absl::OkStatus();
   }
+  // `checkpoint` is complete. Under --async_save the state may be some updates ahead of it.
   virtual absl::Status OnSave(const TrainerState&, const std::string& checkpoint) {
     return absl::OkStatus();
   }

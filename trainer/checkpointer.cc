@@ -90,6 +90,18 @@ absl::StatusOr<std::string> Checkpointer::Write(const Snapshot& snapshot,
   return absl::StrCat(options_.output_dir, "/", name);
 }
 
+absl::Status Checkpointer::Copy(Snapshot& snapshot) {
+  try {
+    snapshot.weights = staged_weights_.Copy(snapshot.weights);
+    snapshot.states = staged_states_.Copy(snapshot.states);
+  } catch (const std::exception&) {
+    return absl::ResourceExhaustedError(
+        "no memory for the copy that --async_save writes, of all weights and optimizer states that "
+        "this rank saves; leave the flag out");
+  }
+  return absl::OkStatus();
+}
+
 void Checkpointer::BeginSave(const TrainerState& state, const LoopState& loop) {
   CHECK(!saving()) << "FinishSave comes before the next BeginSave";
   BeginPhase(Phase::kSave, state.global_step);
@@ -112,12 +124,14 @@ void Checkpointer::BeginSave(const TrainerState& state, const LoopState& loop) {
                      [this, snapshot = std::move(snapshot),
                       copied = std::move(copied)]() mutable -> absl::StatusOr<std::string> {
                        const HideCollectives hidden;
+                       const absl::Status copy = Copy(snapshot);
+                       // Whatever came of it: the update waits for this.
+                       copied.set_value();
                        // Reports to the training thread, which meets the ranks in FinishSave.
                        try {
-                         snapshot.weights = staged_weights_.Copy(snapshot.weights);
-                         snapshot.states = staged_states_.Copy(snapshot.states);
-                         copied.set_value();
-                         return Write(snapshot, MakeRankGroup(*save_group_));
+                         const RankGroup ranks = MakeRankGroup(*save_group_);
+                         ABSL_RETURN_IF_ERROR(ranks.Agree(copy));
+                         return Write(snapshot, ranks);
                        } catch (const std::exception& e) {
                          return absl::UnavailableError(e.what());
                        }

@@ -100,6 +100,8 @@ class Checkpointer {
 
   Checkpointer(CheckpointerOptions options, ZeroOptimizer& optimizer,
                const ParallelContext& context, std::unique_ptr<Communicator> save_group);
+  // Puts copies into the place of the snapshot's tensors. Errors: ResourceExhausted.
+  absl::Status Copy(Snapshot& snapshot);
   absl::StatusOr<std::string> Write(const Snapshot& snapshot, const RankGroup& ranks) const;
   absl::Status WriteModel(AtomicDirectory& directory, absl::Span<const NamedTensor> weights) const;
   // What this rank reads. The options say which tensors other pipeline stages read.
