@@ -268,6 +268,21 @@ PendingTensor Communicator::AllGatherAsync(const at::Tensor& in) const {
                        }));
 }
 
+PendingCollective Communicator::AllGatherIntoAsync(at::Tensor in, at::Tensor out) const {
+  TORCH_CHECK(in.is_contiguous() && out.is_contiguous() && out.numel() == in.numel() * size(),
+              "all-gather needs contiguous tensors, the output ", size(), " times the input");
+  if (size() == 1) {
+    out.view({-1}).copy_(in.view({-1}));
+    return PendingCollective();
+  }
+  return Post("all-gather", [this, in = std::move(in), out = std::move(out)]() mutable {
+    backend_->AllGather(in, out);
+    bytes_sent_ += in.nbytes() * (size() - 1);
+    in.reset();
+    out.reset();
+  });
+}
+
 PendingCollective Communicator::AllGatherInPlaceAsync(at::Tensor flat) const {
   if (size() == 1) return PendingCollective();
   return Post("all-gather", [this, flat = std::move(flat)]() mutable {

@@ -119,6 +119,8 @@ class Communicator {
   // dtype; contiguous.
   at::Tensor AllGather(const at::Tensor& in) const;
   PendingTensor AllGatherAsync(const at::Tensor& in) const;
+  // `out`: [size * n], contiguous: slice j ← rank j's `in` [n].
+  PendingCollective AllGatherIntoAsync(at::Tensor in, at::Tensor out) const;
   // `flat`: [size * n], contiguous: slice j ← rank j's own slice j. In place.
   PendingCollective AllGatherInPlaceAsync(at::Tensor flat) const;
 

@@ -5,6 +5,7 @@
 
 #include "c10/util/Exception.h"
 #include "torch/csrc/autograd/autograd.h"
+#include "torch/csrc/autograd/engine.h"
 #include "torch/csrc/autograd/function.h"
 #include "torch/csrc/autograd/functions/utils.h"
 
@@ -59,6 +60,10 @@ at::Tensor Record(const char* name, const TensorList& inputs, at::Tensor output,
   return RecordMany(
       name, inputs, {std::move(output)},
       [backward = std::move(backward)](const TensorList& grads) { return backward(grads[0]); })[0];
+}
+
+void AfterBackward(std::function<void()> action) {
+  torch::autograd::Engine::get_default_engine().queue_callback(std::move(action));
 }
 
 void RunBackward(const TensorList& outputs, const TensorList& grad_outputs) {

@@ -44,6 +44,9 @@ at::Tensor Record(const char* name, const TensorList& inputs, at::Tensor output,
 TensorList RecordMany(const char* name, const TensorList& inputs, TensorList outputs,
                       std::function<TensorList(const TensorList& grad_outputs)> backward);
 
+// Within a backward closure: calls `action` when the backward under way has come to its end.
+void AfterBackward(std::function<void()> action);
+
 // Runs backward from `outputs` with `grad_outputs` (undefined: 1 for a scalar). Outputs without a
 // graph are skipped. May be called within a backward closure.
 void RunBackward(const TensorList& outputs, const TensorList& grad_outputs);

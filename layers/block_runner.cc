@@ -7,6 +7,16 @@ TensorList PlainRunner::Run(int, const std::vector<Parameter*>&, const TensorLis
   return fn(inputs);
 }
 
+TensorList PlainRunner::RunForwardOnly(const std::vector<Parameter*>&, const TensorList& inputs,
+                                       const BlockFunction& fn) {
+  return fn(inputs);
+}
+
+TensorList RecomputeRunner::RunForwardOnly(const std::vector<Parameter*>& parameters,
+                                           const TensorList& inputs, const BlockFunction& fn) {
+  return inner_.RunForwardOnly(parameters, inputs, fn);
+}
+
 TensorList RecomputeRunner::Run(int block, const std::vector<Parameter*>& parameters,
                                 const TensorList& inputs, const BlockFunction& fn) {
   if (block >= num_blocks_) return inner_.Run(block, parameters, inputs, fn);

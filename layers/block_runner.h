@@ -22,6 +22,9 @@ namespace lathe {
 
 using BlockFunction = std::function<TensorList(const TensorList& inputs)>;
 
+// The number of what is run like a block and is none, such as the final norm.
+constexpr int kNoBlock = std::numeric_limits<int>::max();
+
 class BlockRunner {
  public:
   virtual ~BlockRunner() = default;
@@ -31,12 +34,19 @@ class BlockRunner {
   // fn(inputs), recorded if grad mode is on.
   virtual TensorList Run(int block, const std::vector<Parameter*>& parameters,
                          const TensorList& inputs, const BlockFunction& fn) = 0;
+
+  // The same for what reads no parameter in backward: an embedding's lookup, a head whose gradients
+  // are made in its forward.
+  virtual TensorList RunForwardOnly(const std::vector<Parameter*>& parameters,
+                                    const TensorList& inputs, const BlockFunction& fn) = 0;
 };
 
 class PlainRunner : public BlockRunner {
  public:
   TensorList Run(int block, const std::vector<Parameter*>& parameters, const TensorList& inputs,
                  const BlockFunction& fn) override;
+  TensorList RunForwardOnly(const std::vector<Parameter*>& parameters, const TensorList& inputs,
+                            const BlockFunction& fn) override;
 };
 
 // Keeps only the inputs and runs the block again in backward. Bit-equal to PlainRunner, since the
@@ -46,10 +56,12 @@ class PlainRunner : public BlockRunner {
 class RecomputeRunner : public BlockRunner {
  public:
   // Blocks from `num_blocks` on are left to `inner` as they are.
-  explicit RecomputeRunner(BlockRunner& inner, int num_blocks = std::numeric_limits<int>::max())
+  explicit RecomputeRunner(BlockRunner& inner, int num_blocks = kNoBlock)
       : inner_(inner), num_blocks_(num_blocks) {}
   TensorList Run(int block, const std::vector<Parameter*>& parameters, const TensorList& inputs,
                  const BlockFunction& fn) override;
+  TensorList RunForwardOnly(const std::vector<Parameter*>& parameters, const TensorList& inputs,
+                            const BlockFunction& fn) override;
 
  private:
   BlockRunner& inner_;

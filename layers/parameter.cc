@@ -51,13 +51,21 @@ Parameter::Parameter(std::string name, std::vector<int64_t> full_shape, ShardSpe
 }
 
 void Parameter::MoveTo(const at::Tensor& storage) {
+  at::NoGradGuard no_grad;
+  if (!tensor_.is_meta()) storage.detach().copy_(tensor_);
+  PointTo(storage);
+}
+
+void Parameter::PointTo(const at::Tensor& storage) {
   TORCH_CHECK(storage.sizes() == tensor_.sizes() && storage.dtype() == tensor_.dtype(), name_,
               ": the new storage has another shape or dtype");
-  at::NoGradGuard no_grad;
-  at::Tensor moved = storage.detach();
-  moved.copy_(tensor_);
-  // set_data keeps the leaf's identity for whoever holds the tensor.
-  tensor_.set_data(moved);
+  if (tensor_.is_meta()) {
+    // Nobody can have used it.
+    tensor_ = storage.detach().set_requires_grad(tensor_.requires_grad());
+  } else {
+    // set_data keeps the leaf's identity for whoever holds the tensor.
+    tensor_.set_data(storage.detach());
+  }
 }
 
 void Parameter::InitializeInto(const at::Tensor& local, uint64_t seed) const {

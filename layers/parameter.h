@@ -70,6 +70,7 @@ struct Initializer {
 class Parameter {
  public:
   // `tensor`: the local tensor, padding included; its content is set by Initialize or by a loader.
+  // On the meta device it takes no memory until it is moved elsewhere.
   Parameter(std::string name, std::vector<int64_t> full_shape, ShardSpec shard, at::Tensor tensor,
             Initializer initializer);
   Parameter(const Parameter&) = delete;
@@ -83,8 +84,15 @@ class Parameter {
   // The local tensor: a leaf that requires grad exactly if the parameter is trainable.
   const at::Tensor& tensor() const { return tensor_; }
   // Moves the parameter into other storage of the same shape and dtype (a flat buffer, say),
-  // keeping its values.
+  // keeping its values, if it has any: one that was made on the meta device has none.
   void MoveTo(const at::Tensor& storage);
+  // The same, but the values are then those of `storage`, which need not be in memory.
+  void PointTo(const at::Tensor& storage);
+
+  // Which part of the model the parameter is of: those of one unit are gathered together where
+  // weights are sharded, and no flat buffer holds two units.
+  int unit() const { return unit_; }
+  void set_unit(int unit) { unit_ = unit; }
 
   bool trainable() const { return tensor_.requires_grad(); }
   void set_trainable(bool trainable) { tensor_.set_requires_grad(trainable); }
@@ -136,6 +144,7 @@ class Parameter {
   Initializer initializer_;
   std::vector<PartialSum> partial_sums_;
   bool tied_ = false;
+  int unit_ = 0;
   GradientSink* sink_ = nullptr;
   bool grad_written_ = false;
   int pending_uses_ = 0;

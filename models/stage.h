@@ -59,6 +59,9 @@ struct StageOptions {
   bool sequence_parallel = false;
   // Each MLP is computed again in backward from its input.
   bool recompute_mlp = false;
+  // Whether parameters are made in memory. Else they are on the meta device, as shapes, until an
+  // optimizer moves them: so that no rank ever holds more of a model than it keeps.
+  bool allocates = true;
   // Where a pipeline cuts the model into stages, as pipeline_parallel/partition.h makes them: of
   // the layers 0 (the embedding), 1 to num_hidden_layers (the blocks) and num_hidden_layers + 1
   // (the head), stage s has boundaries[s] to boundaries[s + 1] − 1; rank r of p along "pp" has the

@@ -32,7 +32,8 @@ std::vector<FlatBucket> LayOutFlat(absl::Span<const FlatItem> items, int64_t buc
     const FlatItem& item = items[i];
     if (open) {
       const FlatBucket& last = buckets.back();
-      open = !item.alone && items[last.items.back()].kind == item.kind &&
+      const FlatItem& before = items[last.items.back()];
+      open = !item.alone && before.kind == item.kind && before.unit == item.unit &&
              last.elements + item.elements <= bucket_elements;
     }
     if (!open) buckets.emplace_back();

@@ -20,6 +20,7 @@ namespace lathe {
 struct FlatItem {
   int64_t elements = 0;
   int kind = 0;        // a bucket holds items of one kind (a dtype)
+  int unit = 0;        // and of one unit of the model
   bool alone = false;  // in a bucket of its own
 };
 

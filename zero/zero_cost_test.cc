@@ -11,8 +11,10 @@
 #include "gtest/gtest.h"
 #include "lathe/comm/gloo/thread_ranks.h"
 #include "lathe/layers/autograd.h"
+#include "lathe/layers/block_runner.h"
 #include "lathe/layers/linear.h"
 #include "lathe/layers/memory_meter.h"
+#include "lathe/zero/unit_runner.h"
 #include "lathe/zero/zero_optimizer.h"
 
 namespace lathe {
@@ -29,7 +31,8 @@ struct Cost {
 };
 
 // A chain of square matrices in bf16, trained for one update on every rank.
-Cost Measure(int num_ranks, int stage, at::ScalarType grad_dtype, int num_micro_batches) {
+Cost Measure(int num_ranks, int stage, at::ScalarType grad_dtype, int num_micro_batches,
+             Reshard reshard = Reshard::kAuto) {
   MemoryMeter::Install();
   std::mutex mutex;
   Cost cost;
@@ -42,20 +45,31 @@ Cost Measure(int num_ranks, int stage, at::ScalarType grad_dtype, int num_micro_
       parameters.push_back(std::make_unique<Parameter>(
           absl::StrCat("layers.", i, ".weight"), shape, ShardSpec::Whole(shape),
           at::empty(shape, at::kBFloat16), Initializer::Normal(0.02)));
+      parameters.back()->set_unit(i);
       pointers.push_back(parameters.back().get());
     }
+    ZeroUnits units({.reshard = reshard, .persistence_threshold = 0});
+    PlainRunner plain;
+    UnitRunner runner(units, plain);
     ZeroOptimizer optimizer(
         pointers,
         {.stage = stage, .reduce_bucket_elements = kWidth * kWidth, .grad_dtype = grad_dtype},
-        context);
+        context, &units);
     optimizer.FillMasters(
         [](Parameter& p, const at::Tensor& values) { p.InitializeInto(values, 1); });
+    optimizer.AfterLoad();
+    context.World().Barrier();
     const uint64_t sent_before = context.Group({"dp"}).bytes_sent();
     optimizer.BeginUpdate();
     for (int i = 0; i < num_micro_batches; ++i) {
       optimizer.BeginMicroBatch(i, i + 1 == num_micro_batches);
-      at::Tensor x = at::ones({4, kWidth}, at::kBFloat16);
-      for (const auto& parameter : parameters) x = Linear(x, *parameter, nullptr);
+      // As a model's activations behind an embedding do, it requires a gradient.
+      at::Tensor x = at::ones({4, kWidth}, at::kBFloat16).set_requires_grad(true);
+      for (int layer = 0; layer < kMatrices; ++layer) {
+        x = runner.Run(layer, {pointers[layer]}, {x}, [&](const TensorList& in) {
+          return TensorList{Linear(in[0], *parameters[layer], nullptr)};
+        })[0];
+      }
       RunBackward({x.sum()}, {{}});
     }
     optimizer.FinishGradients();
@@ -87,19 +101,26 @@ TEST_P(ZeroCostTest, BytesPerParameter) {
   near(bytes(0, at::kFloat), 18);
   near(bytes(1, at::kFloat), 6 + 12 / n);
   near(bytes(2, at::kFloat), 2 + 16 / n);
+  near(bytes(3, at::kFloat), 18 / n);
   near(bytes(0, at::kBFloat16), 16);
   near(bytes(1, at::kBFloat16), 4 + 12 / n);
   near(bytes(2, at::kBFloat16), 2 + 14 / n);
+  near(bytes(3, at::kBFloat16), 16 / n);
 }
 
 TEST_P(ZeroCostTest, ElementsSent) {
   const double n = GetParam(), share = (n - 1) / n;
   for (const int m : {1, 3}) {
     // Beside them the gradient's norm, some bytes.
-    const auto sent = [&](int stage) { return Measure(GetParam(), stage, at::kBFloat16, m).sent; };
+    const auto sent = [&](int stage, Reshard reshard = Reshard::kAuto) {
+      return Measure(GetParam(), stage, at::kBFloat16, m, reshard).sent;
+    };
     EXPECT_NEAR(sent(0), 2 * share, 1e-3);
     EXPECT_NEAR(sent(1), 2 * share, 1e-3);
     EXPECT_NEAR(sent(2), (m + 1) * share, 1e-3);
+    EXPECT_NEAR(sent(3, Reshard::kAlways), 3 * m * share, 1e-3);
+    EXPECT_NEAR(sent(3, Reshard::kNever), (m + 1) * share, 1e-3);
+    EXPECT_NEAR(sent(3), m == 1 ? 3 * share : (m + 1) * share, 1e-3);
   }
 }
 

@@ -12,11 +12,7 @@
 #include "ATen/ops/full.h"
 #include "ATen/ops/linalg_vector_norm.h"
 #include "ATen/ops/zeros.h"
-#include "ATen/ops/zeros_like.h"
-#include "c10/util/Exception.h"
 #include "lathe/base/beacon.h"
-#include "lathe/layers/precision.h"
-#include "lathe/zero/weight_decay.h"
 #include "lathe/zero/zero_optimizer_parts.h"
 
 namespace lathe {
@@ -31,104 +27,8 @@ at::Tensor Part(const at::Tensor& flat, const FlatRange& range) {
 
 }  // namespace
 
-ZeroOptimizer::ZeroOptimizer(const std::vector<Parameter*>& parameters, const ZeroOptions& options,
-                             const ParallelContext& context)
-    : options_(options),
-      context_(context),
-      dp_(context.Group({"dp"})),
-      shards_states_(options.stage >= 1 && dp_.size() > 1),
-      shards_gradients_(shards_states_ && options.stage >= 2 && context.mesh().size("pp") == 1) {
-  TORCH_CHECK(options.stage >= 0 && options.stage <= 2, "ZeRO stage ", options.stage,
-              " is none of 0, 1, 2");
-  at::NoGradGuard no_grad;
-  for (auto it = parameters.rbegin(); it != parameters.rend(); ++it) {
-    Parameter* parameter = *it;
-    if (!parameter->trainable()) {
-      frozen_.push_back(parameter);
-      continue;
-    }
-    auto slot = std::make_unique<Slot>();
-    slot->parameter = parameter;
-    slot->decays = options.all_parameters_decay || HasWeightDecay(parameter->name());
-    parameter->set_sink(&sink_);
-    slots_.push_back(std::move(slot));
-  }
-  // presubmit: allow at::_fused_adamw_ wants its step count in fp32
-  step_ = at::zeros({1}, at::TensorOptions(context.device()).dtype(at::kFloat));
-  MakeBuckets();
-  sink_.set_on_ready([this](Parameter& parameter) { OnReady(parameter); });
-  if (shards_gradients_) {
-    sink_.set_on_first_write([this](Parameter& parameter) { ProvideGradients(parameter); });
-  }
-}
-
 ZeroOptimizer::~ZeroOptimizer() {
   for (const auto& slot : slots_) slot->parameter->set_sink(nullptr);
-}
-
-void ZeroOptimizer::MakeBuckets() {
-  std::vector<FlatItem> items;
-  for (const auto& slot : slots_) {
-    const at::Tensor& tensor = slot->parameter->tensor();
-    // A tied embedding is cut alike on both stages that hold it: nothing else lies beside it.
-    items.push_back({.elements = tensor.numel(),
-                     .kind = static_cast<int>(tensor.scalar_type()),
-                     .alone = slot->parameter->tied()});
-  }
-  for (FlatBucket& layout : LayOutFlat(items, options_.reduce_bucket_elements, dp_.size())) {
-    Bucket& bucket = buckets_.emplace_back();
-    bucket.layout = std::move(layout);
-    const int64_t elements = bucket.layout.elements;
-    bucket.own =
-        shards_states_ ? bucket.layout.ShardOf(dp_.rank(), dp_.size()) : FlatRange{0, elements};
-    for (size_t i = 0; i < bucket.layout.items.size(); ++i) {
-      Slot* slot = slots_[bucket.layout.items[i]].get();
-      slot->bucket = buckets_.size() - 1;
-      slot->place = bucket.layout.ranges[i];
-      bucket.slots.push_back(slot);
-    }
-    const at::TensorOptions options = bucket.slots[0]->parameter->tensor().options();
-    const at::ScalarType dtype = c10::typeMetaToScalarType(options.dtype());
-    const at::ScalarType master_dtype = UpcastType(dtype);
-    bucket.weights = at::zeros({elements}, options);
-    for (Slot* slot : bucket.slots) {
-      slot->parameter->MoveTo(
-          Part(bucket.weights, slot->place).view(slot->parameter->tensor().sizes()));
-    }
-    bucket.masters = Part(bucket.weights, bucket.own);
-    if (master_dtype != dtype) bucket.masters = bucket.masters.to(master_dtype);
-    bucket.exp_avg = at::zeros_like(bucket.masters);
-    bucket.exp_avg_sq = at::zeros_like(bucket.masters);
-    const at::TensorOptions grad_options =
-        bucket.masters.options().dtype(options_.grad_dtype.value_or(master_dtype));
-    if (shards_gradients_) {
-      bucket.own_grads = at::empty({bucket.own.size()}, grad_options);
-    } else {
-      bucket.grads = at::empty({elements}, grad_options);
-      bucket.own_grads = Part(bucket.grads, bucket.own);
-    }
-  }
-  for (Bucket& bucket : buckets_) MakeSlotViews(bucket);
-}
-
-void ZeroOptimizer::MakeSlotViews(Bucket& bucket) {
-  for (Slot* slot : bucket.slots) {
-    if (bucket.grads.defined()) {
-      slot->parameter->main_grad =
-          Part(bucket.grads, slot->place).view(slot->parameter->tensor().sizes());
-    }
-    const FlatRange held = slot->place.Intersect(bucket.own);
-    slot->held = held.empty() ? FlatRange{} : held.Minus(slot->place.begin);
-    const FlatRange part = held.empty() ? FlatRange{} : held.Minus(bucket.own.begin);
-    slot->grad = Part(bucket.own_grads, part);
-    slot->master = Part(bucket.masters, part);
-    slot->exp_avg = Part(bucket.exp_avg, part);
-    slot->exp_avg_sq = Part(bucket.exp_avg_sq, part);
-    for (int shard = 0; shard < dp_.size(); ++shard) {
-      const FlatRange cut = held.Intersect(bucket.layout.ShardOf(shard, dp_.size()));
-      if (!cut.empty()) slot->cuts.push_back({cut.Minus(held.begin), shard});
-    }
-  }
 }
 
 void ZeroOptimizer::BeginUpdate() {
@@ -157,34 +57,24 @@ void ZeroOptimizer::BeginMicroBatch(int micro_batch, bool last) {
     }
     micro_batch_ = micro_batch;
   }
+  if (shards_weights_) {
+    units_->BeginMicroBatch(/*only=*/micro_batch == 0 && last && context_.mesh().size("pp") == 1);
+  }
   sink_.BeginMicroBatch(/*last=*/last || shards_gradients_);
 }
 
 void ZeroOptimizer::ProvideGradients(Parameter& parameter) {
-  for (Bucket& bucket : buckets_) {
-    for (Slot* slot : bucket.slots) {
-      if (slot->parameter != &parameter) continue;
-      bucket.grads = at::empty({bucket.layout.elements}, bucket.own_grads.options());
-      for (Slot* other : bucket.slots) {
-        other->parameter->main_grad =
-            Part(bucket.grads, other->place).view(other->parameter->tensor().sizes());
-      }
-      return;
-    }
+  Bucket& bucket = *slot_of_.at(&parameter)->bucket;
+  bucket.grads = at::empty({bucket.layout.elements}, bucket.own_grads.options());
+  for (Slot* slot : bucket.slots) {
+    slot->parameter->main_grad =
+        Part(bucket.grads, slot->place).view(slot->parameter->tensor().sizes());
   }
 }
 
 void ZeroOptimizer::OnReady(Parameter& parameter) {
-  // Few parameters: a search per gradient is far below the cost of its product.
-  for (Bucket& bucket : buckets_) {
-    for (Slot* slot : bucket.slots) {
-      if (slot->parameter == &parameter) {
-        --bucket.pending;
-        if (options_.overlap_reduction) LaunchReadyBuckets(/*all=*/false);
-        return;
-      }
-    }
-  }
+  --slot_of_.at(&parameter)->bucket->pending;
+  if (options_.overlap_reduction) LaunchReadyBuckets(/*all=*/false);
 }
 
 void ZeroOptimizer::LaunchReadyBuckets(bool all) {
@@ -239,6 +129,7 @@ void ZeroOptimizer::Absorb(Bucket& bucket) {
 void ZeroOptimizer::FinishGradients() {
   if (std::exchange(gradients_finished_, true)) return;
   at::NoGradGuard no_grad;
+  if (shards_weights_) units_->EndUpdate();
   LaunchReadyBuckets(/*all=*/true);
   for (Bucket& bucket : buckets_) bucket.sum.Wait();
   while (!in_flight_.empty()) Absorb(*in_flight_.front());
@@ -353,11 +244,14 @@ void ZeroOptimizer::PublishWeights() {
   std::vector<PendingCollective> gathers;
   for (Bucket& bucket : buckets_) {
     if (bucket.masters.scalar_type() != bucket.weights.scalar_type()) {
-      Part(bucket.weights, bucket.own).copy_(bucket.masters);
+      bucket.own_weights.copy_(bucket.masters);
     }
-    if (shards_states_) gathers.push_back(dp_.AllGatherInPlaceAsync(bucket.weights));
+    if (shards_states_ && !shards_weights_) {
+      gathers.push_back(dp_.AllGatherInPlaceAsync(bucket.weights));
+    }
   }
   for (const PendingCollective& gather : gathers) gather.Wait();
+  if (shards_weights_) units_->Refresh();
 }
 
 }  // namespace lathe

@@ -13,10 +13,12 @@
 //   0       P         P           P                    2P (N − 1) / N, once
 //   1       P         P           P / N                2P (N − 1) / N, once
 //   2       P         P / N       P / N                (m + 1) P (N − 1) / N
+//   3       P / N     P / N       P / N                3 m P (N − 1) / N, or (m + 1) P (N − 1) / N
 //
-// Under a pipeline stage 2 keeps whole gradients until the update's end, as stage 1 does: several
-// micro batches are in flight at once. All stages add in one order and cut at the same places: with
-// one micro batch they give the same bits.
+// Stage 3 makes weights whole around their use, by ZeroUnits (zero_units.h, which says when they
+// stay so, and so are sent less often). Under a pipeline stages 2 and 3 keep whole gradients until
+// the update's end, as stage 1 does: several micro batches are in flight at once. All stages add in
+// one order and cut at the same places: with one micro batch they give the same bits.
 //
 // Gradients are summed, not averaged, over the ranks: losses are already divided by the update's
 // global weight. Buckets are reduced while backward goes on. Order of gradient work: accumulate →
@@ -33,6 +35,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "ATen/core/Tensor.h"
@@ -40,12 +43,12 @@
 #include "lathe/comm/parallel_context.h"
 #include "lathe/layers/gradient_sink.h"
 #include "lathe/layers/parameter.h"
-#include "lathe/zero/flat_layout.h"
+#include "lathe/zero/zero_units.h"
 
 namespace lathe {
 
 struct ZeroOptions {
-  int stage = 0;  // 0, 1 or 2
+  int stage = 0;  // 0 to 3
   double adam_beta1 = 0.9;
   double adam_beta2 = 0.999;
   double adam_epsilon = 1e-8;
@@ -64,10 +67,11 @@ class ZeroOptimizer {
   // Moves the parameters into flat buckets, puts their gradients into others, sets their sinks, and
   // makes fp32 masters of half-precision weights. Values are set afterwards, into the masters
   // (FillMasters, or loading Weights), which keep what half precision would round off; then
-  // AfterLoad. Frozen parameters cost nothing. `context` and the parameters must outlive the
+  // AfterLoad. Frozen parameters cost nothing but, at stage 3, their shard. `context`, the
+  // parameters and `units` (which stage 3 needs, and other stages leave empty) must outlive the
   // optimizer.
   ZeroOptimizer(const std::vector<Parameter*>& parameters, const ZeroOptions& options,
-                const ParallelContext& context);
+                const ParallelContext& context, ZeroUnits* units = nullptr);
   ~ZeroOptimizer();
   ZeroOptimizer(const ZeroOptimizer&) = delete;
 
@@ -110,11 +114,15 @@ class ZeroOptimizer {
   void AfterLoad();
 
  private:
-  struct Slot;    // one trainable parameter with its states
-  struct Bucket;  // parameters whose gradients are reduced at once
+  struct Slot;    // one parameter with its states, if it is trainable
+  struct Bucket;  // parameters whose gradients are reduced, or whose weights are gathered, at once
+  using Slots = std::vector<std::unique_ptr<Slot>>;
 
-  void MakeBuckets();
+  std::vector<Bucket> MakeBuckets(const Slots& slots) const;
+  void MoveWeights(Bucket& bucket);
+  void MakeStates(Bucket& bucket);
   void MakeSlotViews(Bucket& bucket);
+  void KeepFrozen(const Slots& slots);
   void ProvideGradients(Parameter& parameter);
   void OnReady(Parameter& parameter);
   void LaunchReadyBuckets(bool all);
@@ -134,11 +142,14 @@ class ZeroOptimizer {
   const Communicator& dp_;
   const bool shards_states_;     // each rank keeps its shards' masters and states
   const bool shards_gradients_;  // and of gradients nothing else, beyond a micro batch
+  const bool shards_weights_;    // and of weights nothing else, beyond their use
+  ZeroUnits* const units_;       // null unless weights are sharded
   MainGradSink sink_;
-  std::vector<std::unique_ptr<Slot>>
-      slots_;  // in the order in which gradients become ready: reverse model order
-  std::vector<Parameter*> frozen_;
-  std::vector<Bucket> buckets_;
+  // Trainable and frozen parameters, in the order in which gradients become ready: reverse model
+  // order.
+  Slots slots_, frozen_;
+  std::unordered_map<const Parameter*, Slot*> slot_of_;  // of trainable ones
+  std::vector<Bucket> buckets_, frozen_buckets_;         // the latter where weights are sharded
   size_t next_bucket_ = 0;         // buckets are launched in order, so that all ranks agree
   std::deque<Bucket*> in_flight_;  // reductions to shards that are not absorbed yet
   int micro_batch_ = -1;           // of the round under way

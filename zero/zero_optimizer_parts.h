@@ -2,12 +2,14 @@
 #ifndef LATHE_ZERO_ZERO_OPTIMIZER_PARTS_H_
 #define LATHE_ZERO_ZERO_OPTIMIZER_PARTS_H_
 
+#include <memory>
 #include <vector>
 
 #include "ATen/core/Tensor.h"
 #include "lathe/comm/communicator.h"
 #include "lathe/layers/parameter.h"
 #include "lathe/zero/flat_layout.h"
+#include "lathe/zero/flat_weights.h"
 #include "lathe/zero/zero_optimizer.h"
 
 namespace lathe {
@@ -20,12 +22,12 @@ struct ZeroOptimizer::Slot {
 
   Parameter* parameter = nullptr;
   bool decays = false;
-  size_t bucket = 0;
-  FlatRange place;        // in its bucket
-  FlatRange held;         // of the parameter's own elements: those that this rank steps
-  std::vector<Cut> cuts;  // `held` at the shards' bounds
-  // [held.size()], views of the bucket's.
-  at::Tensor grad, master, exp_avg, exp_avg_sq;
+  Bucket* bucket = nullptr;  // null for a frozen parameter that is whole
+  FlatRange place;           // in its bucket
+  FlatRange held;            // of the parameter's own elements: those that this rank steps
+  std::vector<Cut> cuts;     // `held` at the shards' bounds
+  // [held.size()], views of the bucket's. Of a frozen parameter only the weights.
+  at::Tensor weight, grad, master, exp_avg, exp_avg_sq;
 };
 
 struct ZeroOptimizer::Bucket {
@@ -33,11 +35,14 @@ struct ZeroOptimizer::Bucket {
   std::vector<Slot*> slots;
   FlatRange own;  // what this rank steps: its shard, or all
   // [elements]: what the parameters, and their gradients, are views of. Where gradients are
-  // sharded, `grads` is there only while a micro batch fills it.
+  // sharded, `grads` is there only while a micro batch fills it; where weights are, `weights` has
+  // memory only while `flat` is gathered.
   at::Tensor weights, grads;
-  // [own.size()]. `masters` is a view of `weights` unless those are half precision, `own_grads` one
-  // of `grads` unless gradients are sharded.
-  at::Tensor own_grads, masters, exp_avg, exp_avg_sq;
+  std::unique_ptr<FlatWeights> flat;  // where weights are sharded
+  // [own.size()]. `own_weights` is a view of `weights` unless those are sharded, `masters` the same
+  // tensor unless weights are half precision, `own_grads` a view of `grads` unless gradients are
+  // sharded.
+  at::Tensor own_weights, own_grads, masters, exp_avg, exp_avg_sq;
 
   int pending = 0;             // slots that are not ready yet
   PendingCollective sum;       // of all of `grads`

@@ -34,7 +34,8 @@ NamedTensor ZeroOptimizer::Named(const Slot& slot, const std::string& suffix,
                      .replica = parameter.shard().replica,
                      .pieces = {}};
   // Where all hold all, data-parallel ranks other than 0 hold copies.
-  if (!shards_states_ && dp_.rank() > 0) tensor.replica += context_.world_size();
+  const bool is_sharded = parameter.trainable() ? shards_states_ : shards_weights_;
+  if (!is_sharded && dp_.rank() > 0) tensor.replica += context_.world_size();
   for (const ShardPiece& piece : parameter.shard().pieces) {
     const FlatRange place = PlaceOf(parameter, piece);
     const FlatRange both = place.Intersect(slot.held);
@@ -54,17 +55,8 @@ std::vector<NamedTensor> ZeroOptimizer::Weights(at::ScalarType weights_dtype) co
   for (auto it = slots_.rbegin(); it != slots_.rend(); ++it) {
     tensors.push_back(Named(**it, "", (*it)->master, weights_dtype));
   }
-  for (const Parameter* parameter : frozen_) {
-    NamedTensor tensor{.name = parameter->name(),
-                       .full_shape = parameter->full_shape(),
-                       .file_dtype = weights_dtype,
-                       .replica = parameter->shard().replica,
-                       .pieces = {}};
-    if (dp_.rank() > 0) tensor.replica += context_.world_size();
-    for (LogicalPiece& piece : LogicalPieces(*parameter, parameter->tensor().detach())) {
-      tensor.pieces.push_back({std::move(piece.logical), std::move(piece.view)});
-    }
-    tensors.push_back(std::move(tensor));
+  for (auto it = frozen_.rbegin(); it != frozen_.rend(); ++it) {
+    tensors.push_back(Named(**it, "", (*it)->weight, weights_dtype));
   }
   return tensors;
 }
@@ -98,18 +90,22 @@ std::vector<NamedTensor> ZeroOptimizer::Gradients() const {
 
 void ZeroOptimizer::FillMasters(const std::function<void(Parameter&, const at::Tensor&)>& fn) {
   at::NoGradGuard no_grad;
-  for (const auto& slot : slots_) {
-    Parameter& parameter = *slot->parameter;
-    const at::Tensor& weight = parameter.tensor();
-    const bool has_master = slot->master.scalar_type() != weight.scalar_type();
-    const at::Tensor whole =
-        has_master ? at::empty(weight.sizes(), slot->master.options()) : weight.detach();
-    fn(parameter, whole);
-    if (!has_master) continue;
-    weight.detach().copy_(whole);
-    slot->master.copy_(whole.view({-1}).narrow(0, slot->held.begin, slot->held.size()));
+  for (const Slots* slots : {&slots_, &frozen_}) {
+    for (const auto& slot : *slots) {
+      Parameter& parameter = *slot->parameter;
+      const at::Tensor& weight = parameter.tensor();
+      const at::Tensor& kept = slot->master.defined() ? slot->master : slot->weight;
+      // Straight into the weights where they are whole and there is nothing finer.
+      if (!shards_weights_ && kept.scalar_type() == weight.scalar_type()) {
+        fn(parameter, weight.detach());
+        continue;
+      }
+      const at::Tensor whole = at::empty(weight.sizes(), kept.options());
+      fn(parameter, whole);
+      kept.copy_(whole.view({-1}).narrow(0, slot->held.begin, slot->held.size()));
+      if (!shards_weights_) weight.detach().copy_(whole);
+    }
   }
-  for (Parameter* parameter : frozen_) fn(*parameter, parameter->tensor().detach());
 }
 
 void ZeroOptimizer::AfterLoad() {

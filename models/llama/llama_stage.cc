@@ -15,20 +15,30 @@ namespace {
 
 class LlamaHead : public OutputHead {
  public:
-  LlamaHead(VocabShard& shard, const Communicator& tp, bool sequence_parallel)
-      : head_(shard, tp, sequence_parallel) {}
+  LlamaHead(VocabShard& shard, const Communicator& tp, bool sequence_parallel, BlockRunner& runner)
+      : head_(shard, tp, sequence_parallel), table_{shard.weight.get()}, runner_(runner) {}
 
   at::Tensor WeightedCrossEntropy(const at::Tensor& hidden, const at::Tensor& targets,
                                   const at::Tensor& weights) override {
-    return head_.WeightedCrossEntropy(hidden, targets, weights);
+    return runner_.RunForwardOnly(table_, {hidden}, [&](const TensorList& in) {
+      return TensorList{head_.WeightedCrossEntropy(in[0], targets, weights)};
+    })[0];
   }
   at::Tensor TokenLogProbs(const at::Tensor& hidden, const at::Tensor& targets) override {
-    return head_.TokenLogProbs(hidden, targets);
+    return runner_.Run(kNoBlock, table_, {hidden}, [this, targets](const TensorList& in) {
+      return TensorList{head_.TokenLogProbs(in[0], targets)};
+    })[0];
   }
-  at::Tensor Logits(const at::Tensor& hidden) override { return head_.Logits(hidden); }
+  at::Tensor Logits(const at::Tensor& hidden) override {
+    return runner_.RunForwardOnly(table_, {hidden}, [this](const TensorList& in) {
+      return TensorList{head_.Logits(in[0])};
+    })[0];
+  }
 
  private:
   VocabParallelHead head_;
+  const std::vector<Parameter*> table_;
+  BlockRunner& runner_;
 };
 
 // A contiguous part of the model.
@@ -41,9 +51,11 @@ struct Chunk {
 
 class LlamaStage : public Stage {
  public:
-  LlamaStage(const ModelConfig& config, const ParallelContext& context,
-             at::TensorOptions tensor_options, BlockRunner& runner, const StageOptions& options)
-      : config_(config), device_(tensor_options.device()), runner_(runner) {
+  LlamaStage(const ModelConfig& config, const ParallelContext& context, at::ScalarType dtype,
+             BlockRunner& runner, const StageOptions& options)
+      : config_(config), device_(context.device()), runner_(runner) {
+    const at::TensorOptions tensor_options =
+        at::TensorOptions(options.allocates ? device_ : c10::Device(at::kMeta)).dtype(dtype);
     const Communicator& tp = context.Group({"tp"});
     const int num_blocks = static_cast<int>(config.num_hidden_layers);
     const Communicator& pp = context.Group({"pp"});
@@ -61,7 +73,10 @@ class LlamaStage : public Stage {
     }
     MakeEmbedding(tp, tensor_options, options);
     for (const Chunk& chunk : chunks_) {
+      int unit = chunk.first_block + 1;
       for (const auto& block : chunk.blocks) {
+        for (Parameter* parameter : block->parameters()) parameter->set_unit(unit);
+        ++unit;
         parameters_.insert(parameters_.end(), block->parameters().begin(),
                            block->parameters().end());
       }
@@ -73,7 +88,7 @@ class LlamaStage : public Stage {
     const Chunk& part = chunks_[chunk];
     TORCH_CHECK(activations.size() == (part.embeds ? 0 : 1),
                 "a part of the model takes the activations of the part before, the first none");
-    at::Tensor h = part.embeds ? embed_->Forward(batch.input_ids) : activations[0];
+    at::Tensor h = part.embeds ? Embed(batch.input_ids) : activations[0];
     const RotaryTable rotary = Rotary(batch.input_ids.size(1));
     int i = part.first_block;
     for (const auto& owned : part.blocks) {
@@ -82,8 +97,10 @@ class LlamaStage : public Stage {
         return TensorList{block->Forward(in[0], rotary)};
       })[0];
     }
-    if (part.ends) h = RmsNorm(h, *norm_, config_.rms_norm_eps);
-    return {h};
+    if (!part.ends) return {h};
+    return runner_.Run(kNoBlock, {norm_.get()}, {h}, [this](const TensorList& in) {
+      return TensorList{RmsNorm(in[0], *norm_, config_.rms_norm_eps)};
+    });
   }
 
   OutputHead* head() override { return head_.get(); }
@@ -96,6 +113,12 @@ class LlamaStage : public Stage {
   }
 
  private:
+  at::Tensor Embed(const at::Tensor& ids) {
+    return runner_.RunForwardOnly({embed_->shard().weight.get()}, {ids}, [&](const TensorList& in) {
+      return TensorList{embed_->Forward(in[0])};
+    })[0];
+  }
+
   // The table is where it is looked up, and where a tied head multiplies by it.
   void MakeEmbedding(const Communicator& tp, at::TensorOptions tensor_options,
                      const StageOptions& options) {
@@ -112,15 +135,18 @@ class LlamaStage : public Stage {
   void MakeHead(const Communicator& tp, at::TensorOptions tensor_options,
                 const StageOptions& options) {
     norm_ = MakeNormWeight("model.norm.weight", config_.hidden_size, tp, tensor_options, options);
+    // Units after the blocks'; the embedding's is 0.
+    norm_->set_unit(static_cast<int>(config_.num_hidden_layers) + 1);
     parameters_.push_back(norm_.get());
     if (!config_.tie_word_embeddings) {
       lm_head_ =
           VocabShard::Create("lm_head.weight", config_.vocab_size, config_.hidden_size,
                              Initializer::Normal(config_.initializer_range), tp, tensor_options);
+      lm_head_->weight->set_unit(norm_->unit() + 1);
       parameters_.push_back(lm_head_->weight.get());
     }
     head_ = std::make_unique<LlamaHead>(lm_head_ ? *lm_head_ : embed_->shard(), tp,
-                                        options.sequence_parallel);
+                                        options.sequence_parallel, runner_);
   }
 
   static Initializer EmbeddingInit(const ModelConfig& config) {
@@ -154,8 +180,7 @@ class LlamaStage : public Stage {
 std::unique_ptr<Stage> MakeLlamaStage(const ModelConfig& config, const ParallelContext& context,
                                       at::ScalarType dtype, BlockRunner& runner,
                                       const StageOptions& options) {
-  return std::make_unique<LlamaStage>(
-      config, context, at::TensorOptions(context.device()).dtype(dtype), runner, options);
+  return std::make_unique<LlamaStage>(config, context, dtype, runner, options);
 }
 
 }  // namespace lathe

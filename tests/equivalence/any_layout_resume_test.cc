@@ -24,7 +24,7 @@ struct Layout {
 };
 constexpr Layout kLayouts[] = {{"one"},
                                {"dp2_zero2", 2, 1, 1, false, 2},
-                               {"dp4_zero1", 4, 1, 1, false, 1},
+                               {"dp4_zero3", 4, 1, 1, false, 3},
                                {"tp2", 1, 2},
                                {"dp2_pp2_zero1", 2, 1, 2, false, 1},
                                {"tp2_pp2", 1, 2, 2},

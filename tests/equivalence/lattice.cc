@@ -84,7 +84,7 @@ Lattice EnumerateCells(int max_ranks) {
         for (const ScheduleKind schedule : kSchedules) {
           for (const int accumulation : {1, 2, 4}) {
             for (const CellRecompute recompute : kRecomputes) {
-              for (const int stage : {0, 1, 2}) {
+              for (const int stage : {0, 1, 2, 3}) {
                 if (dp == 1 && stage > 0) continue;  // there is nothing to shard over
                 cells.push_back({dp, tp, pp, false, schedule, accumulation, recompute, stage, ""});
                 if (tp == 1) continue;  // there is nothing to split the sequence over

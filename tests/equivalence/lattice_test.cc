@@ -26,12 +26,12 @@ TEST(LatticeTest, LegalAndRefused) {
     refused += count;
     std::printf("%4d refused: %s\n", count, reason.c_str());
   }
-  // (dp, tp, pp) of up to 8 ranks, those with a data-parallel axis thrice, for the stages of ZeRO:
-  // with tp 1 8 + 3 · 12, with tp 2 4 + 3 · 4, with tp 4 2 + 3 · 1. Each with 3 schedules, 3
+  // (dp, tp, pp) of up to 8 ranks, those with a data-parallel axis four times, for the stages of
+  // ZeRO: with tp 1 8 + 4 · 12, with tp 2 4 + 4 · 4, with tp 4 2 + 4 · 1. Each with 3 schedules, 3
   // accumulations and 3 recomputations, twice where a sequence is split. Interleaved, with 2 or 4
-  // micro batches at pp 2 (likewise 1 + 3 · 3, 1 + 3, 1) and with 4 at pp 4 (1 + 3, 1).
-  const int shapes = (8 + 3 * 12) + 2 * (4 + 3 * 4) + 2 * (2 + 3 * 1);
-  const int interleaved = 3 * (2 * ((1 + 3 * 3) + 2 * (1 + 3) + 2 * 1) + ((1 + 3) + 2 * 1));
+  // micro batches at pp 2 (likewise 1 + 4 · 3, 1 + 4, 1) and with 4 at pp 4 (1 + 4, 1).
+  const int shapes = (8 + 4 * 12) + 2 * (4 + 4 * 4) + 2 * (2 + 4 * 1);
+  const int interleaved = 3 * (2 * ((1 + 4 * 3) + 2 * (1 + 4) + 2 * 1) + ((1 + 4) + 2 * 1));
   EXPECT_EQ(lattice.legal.size(), 27u * shapes + interleaved);
   std::printf("%d legal, %d refused\n", static_cast<int>(lattice.legal.size()), refused);
   EXPECT_GT(refused, 0);

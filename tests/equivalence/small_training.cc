@@ -22,6 +22,7 @@
 #include "lathe/trainer/lr_schedule.h"
 #include "lathe/trainer/trainer.h"
 #include "lathe/trainer/training_plan.h"
+#include "lathe/zero/unit_runner.h"
 #include "lathe/zero/zero_optimizer.h"
 
 namespace lathe {
@@ -154,7 +155,8 @@ Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training
   const TrainingArguments a = Arguments(training);
   PlainRunner plain;
   RecomputeRunner recompute(plain);
-  BlockRunner& runner = training.recompute ? static_cast<BlockRunner&>(recompute) : plain;
+  ZeroUnits units(training.units);
+  UnitRunner runner(units, training.recompute ? static_cast<BlockRunner&>(recompute) : plain);
   ModelConfig config = Must(ReadModelConfig(folder));
   if (training.num_layers > 0) config.num_hidden_layers = training.num_layers;
   if (training.vocab_size > 0) config.vocab_size = training.vocab_size;
@@ -169,12 +171,9 @@ Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training
   const auto stage = Must(BuildModel(config, context, training.dtype, runner,
                                      {.sequence_parallel = training.sequence_parallel,
                                       .recompute_mlp = training.recompute_mlp,
+                                      .allocates = training.num_layers == 0,
                                       .boundaries = partition.boundaries}));
-  if (training.num_layers > 0) {
-    for (Parameter* parameter : stage->parameters()) parameter->Initialize(/*seed=*/5);
-  } else {
-    Must(LoadPretrained(folder, *stage));
-  }
+  if (training.num_layers == 0) Must(LoadPretrained(folder, *stage));
 
   const Communicator& dp = context.Group({"dp"});
   const SmallDataset dataset(training.num_samples, training.num_tokens, config.vocab_size);
@@ -201,7 +200,12 @@ Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training
                            .weight_decay = a.weight_decay(),
                            .max_grad_norm = a.max_grad_norm(),
                            .reduce_bucket_elements = training.reduce_bucket_elements},
-                          context);
+                          context, &units);
+  if (training.num_layers > 0) {
+    optimizer.FillMasters(
+        [](Parameter& p, const at::Tensor& values) { p.InitializeInto(values, /*seed=*/5); });
+  }
+  optimizer.AfterLoad();
   const std::unique_ptr<Checkpointer> checkpointer = Must(Checkpointer::Create(
       {.output_dir = training.output_dir, .weights_dtype = training.dtype}, optimizer, context));
   FlowCallback flow(a);
@@ -230,6 +234,7 @@ Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training
     outcome.epochs.push_back(entry["epoch"]);
   }
   outcome.eval_loss = Must(trainer.Evaluate())["eval_loss"];
+  const GatheredParameters whole(units, stage->parameters());
   for (Parameter* parameter : stage->parameters()) {
     outcome.weights[parameter->name()] =
         LogicalPieces(*parameter, parameter->tensor().detach().cpu().clone());

@@ -19,6 +19,7 @@
 #include "lathe/comm/parallel_context.h"
 #include "lathe/layers/parameter.h"
 #include "lathe/pipeline_parallel/actions.h"
+#include "lathe/zero/zero_units.h"
 
 namespace lathe {
 
@@ -33,6 +34,8 @@ struct SmallTraining {
   bool recompute_mlp = false;
   bool sequence_parallel = false;
   int zero_stage = 0;
+  // Of stage 3. The final norm's unit persists, others do not.
+  UnitOptions units = {.prefetch_elements = 20000, .persistence_threshold = 100};
   int64_t reduce_bucket_elements = 4000;  // several buckets
   // Above 0: so many layers, of weights from a seed, instead of the folder's model; and another
   // vocabulary.

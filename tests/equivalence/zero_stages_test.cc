@@ -1,6 +1,7 @@
 // ZeRO's stages against stage 0, through the real Trainer, ranks as threads: the same bits with one
-// micro batch, whatever else the ranks share; with several, stage 1 still, and stage 2 but for the
-// order in which micro batches and ranks are added.
+// micro batch, whatever else the ranks share; with several, stage 1 still, and stages 2 and 3 but
+// for the order in which micro batches and ranks are added. Stage 3 has stage 2's bits, however
+// long it keeps what it has gathered.
 #include <string>
 #include <vector>
 
@@ -66,7 +67,7 @@ TEST_P(ZeroStagesTest, SameBitsWithOneMicroBatch) {
     SCOPED_TRACE(at::toString(dtype));
     const std::vector<Outcome> stage0 = Train(GetParam(), Training(dtype, 1, 0));
     ASSERT_LT(stage0[0].losses.back(), stage0[0].losses.front()) << "it must learn something";
-    for (const int stage : {1, 2}) {
+    for (const int stage : {1, 2, 3}) {
       SCOPED_TRACE(absl::StrCat("stage ", stage));
       ExpectSameBits(Train(GetParam(), Training(dtype, 1, stage)), stage0);
     }
@@ -83,6 +84,15 @@ TEST_P(ZeroStagesTest, SeveralMicroBatches) {
       EXPECT_NEAR(stage2[rank].grad_norms[i], stage0[rank].grad_norms[i], 1e-12);
     }
   }
+  SmallTraining training = Training(at::kDouble, 4, 3);
+  for (const Reshard reshard : {Reshard::kAuto, Reshard::kAlways, Reshard::kNever}) {
+    SCOPED_TRACE(absl::StrCat("reshard ", static_cast<int>(reshard)));
+    training.units.reshard = reshard;
+    ExpectSameBits(Train(GetParam(), training), stage2);
+  }
+  training.units = {.prefetch_elements = 0, .persistence_threshold = 0, .max_live_elements = 1};
+  training.recompute = true;
+  ExpectSameBits(Train(GetParam(), training), stage2);
 }
 
 INSTANTIATE_TEST_SUITE_P(Meshes, ZeroStagesTest, testing::ValuesIn(kRanks),

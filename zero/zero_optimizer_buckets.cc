@@ -1,0 +1,181 @@
+// How ZeroOptimizer lays parameters, gradients and states out in memory.
+#include <memory>
+#include <utility>
+
+#include "ATen/core/grad_mode.h"
+#include "ATen/ops/empty.h"
+#include "ATen/ops/zeros.h"
+#include "ATen/ops/zeros_like.h"
+#include "c10/util/Exception.h"
+#include "lathe/layers/precision.h"
+#include "lathe/zero/weight_decay.h"
+#include "lathe/zero/zero_optimizer.h"
+#include "lathe/zero/zero_optimizer_parts.h"
+
+namespace lathe {
+namespace {
+
+at::Tensor Part(const at::Tensor& flat, const FlatRange& range) {
+  return flat.narrow(0, range.begin, range.size());
+}
+
+at::Tensor WholeView(const at::Tensor& flat, const FlatRange& place, const Parameter& parameter) {
+  return Part(flat, place).view(parameter.tensor().sizes());
+}
+
+}  // namespace
+
+ZeroOptimizer::ZeroOptimizer(const std::vector<Parameter*>& parameters, const ZeroOptions& options,
+                             const ParallelContext& context, ZeroUnits* units)
+    : options_(options),
+      context_(context),
+      dp_(context.Group({"dp"})),
+      shards_states_(options.stage >= 1 && dp_.size() > 1),
+      shards_gradients_(shards_states_ && options.stage >= 2 && context.mesh().size("pp") == 1),
+      shards_weights_(shards_states_ && options.stage == 3),
+      units_(shards_weights_ ? units : nullptr) {
+  TORCH_CHECK(options.stage >= 0 && options.stage <= 3, "ZeRO stage ", options.stage,
+              " is none of 0, 1, 2, 3");
+  TORCH_CHECK(options.stage < 3 || units != nullptr,
+              "ZeRO stage 3 needs the ZeroUnits by which the model's UnitRunner gathers weights");
+  at::NoGradGuard no_grad;
+  for (auto it = parameters.rbegin(); it != parameters.rend(); ++it) {
+    auto slot = std::make_unique<Slot>();
+    slot->parameter = *it;
+    if (!slot->parameter->trainable()) {
+      frozen_.push_back(std::move(slot));
+      continue;
+    }
+    slot->decays = options.all_parameters_decay || HasWeightDecay(slot->parameter->name());
+    slot->parameter->set_sink(&sink_);
+    slot_of_[slot->parameter] = slot.get();
+    slots_.push_back(std::move(slot));
+  }
+  // presubmit: allow at::_fused_adamw_ wants its step count in fp32
+  step_ = at::zeros({1}, at::TensorOptions(context.device()).dtype(at::kFloat));
+  buckets_ = MakeBuckets(slots_);
+  for (Bucket& bucket : buckets_) {
+    MoveWeights(bucket);
+    MakeStates(bucket);
+    MakeSlotViews(bucket);
+  }
+  KeepFrozen(frozen_);
+  if (shards_weights_) units_->Seal();
+  sink_.set_on_ready([this](Parameter& parameter) { OnReady(parameter); });
+  if (shards_gradients_) {
+    sink_.set_on_first_write([this](Parameter& parameter) { ProvideGradients(parameter); });
+  }
+}
+
+std::vector<ZeroOptimizer::Bucket> ZeroOptimizer::MakeBuckets(const Slots& slots) const {
+  std::vector<FlatItem> items;
+  for (const auto& slot : slots) {
+    const at::Tensor& tensor = slot->parameter->tensor();
+    // A tied embedding is cut alike on both stages that hold it: nothing else lies beside it.
+    items.push_back({.elements = tensor.numel(),
+                     .kind = static_cast<int>(tensor.scalar_type()),
+                     .unit = slot->parameter->unit(),
+                     .alone = slot->parameter->tied()});
+  }
+  std::vector<Bucket> buckets;
+  for (FlatBucket& layout : LayOutFlat(items, options_.reduce_bucket_elements, dp_.size())) {
+    Bucket& bucket = buckets.emplace_back();
+    bucket.layout = std::move(layout);
+    bucket.own = shards_states_ ? bucket.layout.ShardOf(dp_.rank(), dp_.size())
+                                : FlatRange{0, bucket.layout.elements};
+    for (size_t i = 0; i < bucket.layout.items.size(); ++i) {
+      Slot* slot = slots[bucket.layout.items[i]].get();
+      slot->place = bucket.layout.ranges[i];
+      const FlatRange held = slot->place.Intersect(bucket.own);
+      slot->held = held.empty() ? FlatRange{} : held.Minus(slot->place.begin);
+      bucket.slots.push_back(slot);
+    }
+  }
+  return buckets;
+}
+
+void ZeroOptimizer::MoveWeights(Bucket& bucket) {
+  const int64_t elements = bucket.layout.elements;
+  const at::TensorOptions options =
+      bucket.slots[0]->parameter->tensor().options().device(context_.device());
+  if (!shards_weights_) {
+    bucket.weights = at::zeros({elements}, options);
+    bucket.own_weights = Part(bucket.weights, bucket.own);
+    for (Slot* slot : bucket.slots) {
+      slot->parameter->MoveTo(WholeView(bucket.weights, slot->place, *slot->parameter));
+    }
+    return;
+  }
+  bucket.flat = std::make_unique<FlatWeights>(elements, options, dp_);
+  bucket.weights = bucket.flat->whole();
+  bucket.own_weights = bucket.flat->own();
+  for (Slot* slot : bucket.slots) {
+    Parameter& parameter = *slot->parameter;
+    if (!parameter.tensor().is_meta() && !slot->held.empty()) {
+      Part(bucket.own_weights, slot->place.Intersect(bucket.own).Minus(bucket.own.begin))
+          .copy_(Part(parameter.tensor().reshape({-1}), slot->held));
+    }
+    parameter.PointTo(WholeView(bucket.weights, slot->place, parameter));
+  }
+  units_->Add(bucket.slots[0]->parameter->unit(), bucket.flat.get());
+}
+
+void ZeroOptimizer::MakeStates(Bucket& bucket) {
+  const at::ScalarType dtype = bucket.weights.scalar_type();
+  const at::ScalarType master_dtype = UpcastType(dtype);
+  bucket.masters = bucket.own_weights;
+  if (master_dtype != dtype) bucket.masters = bucket.own_weights.to(master_dtype);
+  bucket.exp_avg = at::zeros_like(bucket.masters);
+  bucket.exp_avg_sq = at::zeros_like(bucket.masters);
+  const at::TensorOptions grad_options =
+      bucket.masters.options().dtype(options_.grad_dtype.value_or(master_dtype));
+  if (shards_gradients_) {
+    bucket.own_grads = at::empty({bucket.own.size()}, grad_options);
+  } else {
+    bucket.grads = at::empty({bucket.layout.elements}, grad_options);
+    bucket.own_grads = Part(bucket.grads, bucket.own);
+  }
+}
+
+void ZeroOptimizer::MakeSlotViews(Bucket& bucket) {
+  for (Slot* slot : bucket.slots) {
+    slot->bucket = &bucket;
+    const FlatRange held = slot->place.Intersect(bucket.own);
+    const FlatRange part = held.empty() ? FlatRange{} : held.Minus(bucket.own.begin);
+    slot->weight = Part(bucket.own_weights, part);
+    if (!bucket.masters.defined()) continue;  // frozen
+    if (bucket.grads.defined()) {
+      slot->parameter->main_grad = WholeView(bucket.grads, slot->place, *slot->parameter);
+    }
+    slot->grad = Part(bucket.own_grads, part);
+    slot->master = Part(bucket.masters, part);
+    slot->exp_avg = Part(bucket.exp_avg, part);
+    slot->exp_avg_sq = Part(bucket.exp_avg_sq, part);
+    for (int shard = 0; shard < dp_.size(); ++shard) {
+      const FlatRange cut = held.Intersect(bucket.layout.ShardOf(shard, dp_.size()));
+      if (!cut.empty()) slot->cuts.push_back({cut.Minus(held.begin), shard});
+    }
+  }
+}
+
+void ZeroOptimizer::KeepFrozen(const Slots& slots) {
+  if (shards_weights_) {
+    frozen_buckets_ = MakeBuckets(slots);
+    for (Bucket& bucket : frozen_buckets_) {
+      MoveWeights(bucket);
+      MakeSlotViews(bucket);
+    }
+    return;
+  }
+  for (const auto& slot : slots) {
+    Parameter& parameter = *slot->parameter;
+    const at::Tensor& tensor = parameter.tensor();
+    if (tensor.is_meta()) {
+      parameter.PointTo(at::empty(tensor.sizes(), tensor.options().device(context_.device())));
+    }
+    slot->held = {0, tensor.numel()};
+    slot->weight = parameter.tensor().detach().reshape({-1});
+  }
+}
+
+}  // namespace lathe
