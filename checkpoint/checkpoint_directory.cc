@@ -15,6 +15,7 @@
 #include "absl/strings/str_join.h"
 #include "lathe/base/logging.h"
 #include "lathe/checkpoint/atomic_file.h"
+#include "lathe/checkpoint/deepspeed_checkpoint.h"
 #include "lathe/checkpoint/manifest.h"
 #include "lathe/checkpoint/output_lock.h"
 #include "lathe/checkpoint/posix_file.h"
@@ -46,6 +47,7 @@ absl::StatusOr<std::vector<Numbered>> ListCheckpoints(const std::string& output_
 absl::Status CheckUsable(const std::string& path) {
   const absl::Status verified = VerifyManifest(path);
   if (!absl::IsNotFound(verified)) return verified;
+  ABSL_RETURN_IF_ERROR(RefuseDeepSpeedCheckpoint(path));
   return absl::NotFoundError(
       absl::StrCat(path, " has no ", kManifestName, ": it is incomplete or not Lathe's"));
 }

@@ -6,6 +6,7 @@
 #include "absl/status/status_macros.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "lathe/checkpoint/deepspeed_checkpoint.h"
 #include "lathe/checkpoint/json_limits.h"
 #include "lathe/checkpoint/posix_file.h"
 
@@ -91,6 +92,7 @@ bool IsPickledWeights(std::string_view name) {
 }
 
 absl::Status NoWeights(const std::string& directory, std::string_view stem) {
+  ABSL_RETURN_IF_ERROR(RefuseDeepSpeedCheckpoint(directory));
   ABSL_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(directory));
   for (const std::string& name : names) {
     if (name == "training_args.bin" || !IsPickledWeights(name)) continue;

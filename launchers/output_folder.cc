@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "lathe/base/logging.h"
 #include "lathe/checkpoint/checkpoint_directory.h"
+#include "lathe/checkpoint/deepspeed_checkpoint.h"
 #include "lathe/checkpoint/manifest.h"
 
 namespace lathe {
@@ -43,6 +44,7 @@ absl::Status CheckNamedCheckpoint(const std::string& path) {
   }
   const absl::Status verified = VerifyManifest(path);
   if (!absl::IsNotFound(verified)) return verified;
+  ABSL_RETURN_IF_ERROR(RefuseDeepSpeedCheckpoint(path));
   return absl::NotFoundError(
       absl::StrCat("--resume_from_checkpoint ", path, ": it has no ", kManifestName,
                    ", so it is incomplete or no checkpoint of Lathe's; to begin with its weights "

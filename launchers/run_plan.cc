@@ -1,10 +1,13 @@
 #include "lathe/launchers/run_plan.h"
 
+#include <unistd.h>
+
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/status_macros.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "lathe/launchers/deepspeed_settings.h"
 #include "lathe/launchers/task_builders.h"
 #include "lathe/models/parallel_layout.h"
@@ -75,9 +78,6 @@ absl::Status CheckImplemented(const std::string& file, const DeepSpeedSettings& 
     return absl::UnimplementedError(
         absl::StrCat(file, ": ", what, " is not implemented in this version; ", instead));
   };
-  if (settings.zero.stage == 3) {
-    return absent("zero_optimization.stage 3", "use stage 2");
-  }
   if (settings.zero.offload_optimizer.device != OffloadDevice::kNone) {
     return absent("zero_optimization.offload_optimizer", "leave it out or set device to \"none\"");
   }
@@ -118,8 +118,45 @@ absl::Status ApplyDeepSpeedFile(int world_size, RunPlan* run) {
   run->optimizer.reduce_bucket_elements = settings.zero.reduce_bucket_size;
   run->optimizer.overlap_reduction = settings.zero.overlap_comm;
   run->optimizer.all_parameters_decay = settings.all_parameters_decay;
+  run->units = {.prefetch_elements = settings.zero.prefetch_bucket_size,
+                .persistence_threshold = settings.zero.param_persistence_threshold,
+                .model_persistence_threshold = settings.zero.model_persistence_threshold,
+                .max_live_elements = settings.zero.max_live_parameters};
   run->loss_scale = settings.loss_scale;
   return absl::OkStatus();
+}
+
+absl::Status ResolveReshard(RunPlan* run) {
+  const std::string& reshard = run->config.training().reshard_after_forward();
+  if (reshard != "auto" && run->optimizer.stage < 3) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--reshard_after_forward ", reshard, " is of ZeRO stage 3; this run has stage ",
+        run->optimizer.stage, ": give a --deepspeed file with stage 3, or leave it out"));
+  }
+  if (reshard == "always") run->units.reshard = Reshard::kAlways;
+  if (reshard == "never") run->units.reshard = Reshard::kNever;
+  return absl::OkStatus();
+}
+
+// What a rank keeps through an update, in fp32, whatever else: weights, gradients, two moments.
+// The replicas of other ranks on this machine are not counted.
+absl::Status CheckMachineMemory(const RunPlan& run, int world_size) {
+  const ParallelArguments& parallel = run.config.parallel();
+  const double model_ranks = static_cast<double>(parallel.tensor_model_parallel_size()) *
+                             static_cast<double>(parallel.pipeline_model_parallel_size());
+  const double dp = world_size / model_ranks;
+  const int stage = run.optimizer.stage;
+  const double per_parameter =
+      4 / (stage >= 3 ? dp : 1) + 4 / (stage >= 2 ? dp : 1) + 8 / (stage >= 1 ? dp : 1);
+  const double parameters = static_cast<double>(CountParameters(run.model));
+  const double bytes = per_parameter * parameters / model_ranks;
+  const double memory =
+      static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
+  if (bytes <= memory) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "%s: a model of %.3g parameters needs %.0f GB a rank for weights, gradients and optimizer; "
+      "this machine has %.0f GB",
+      ModelPath(run.config), parameters, bytes / 1e9, memory / 1e9));
 }
 
 }  // namespace
@@ -137,6 +174,8 @@ absl::StatusOr<RunPlan> MakeRunPlan(const RunConfig& flags, int world_size) {
     ABSL_RETURN_IF_ERROR(CheckModelFits(run.config, run.model, world_size));
   }
   ABSL_RETURN_IF_ERROR(CheckTrainingArguments(run.config.training()));
+  ABSL_RETURN_IF_ERROR(ResolveReshard(&run));
+  ABSL_RETURN_IF_ERROR(CheckMachineMemory(run, world_size));
   ABSL_ASSIGN_OR_RETURN(run.pipeline, MakePipelinePlan(run.config, run.model));
   return run;
 }

@@ -22,6 +22,7 @@
 #include "lathe/zero/deepspeed_json.h"
 #include "lathe/zero/zero_optimizer.h"
 #include "lathe/zero/zero_settings.h"
+#include "lathe/zero/zero_units.h"
 
 namespace lathe {
 
@@ -36,13 +37,15 @@ struct RunPlan {
   ModelConfig model;
   PipelinePlan pipeline;
   ZeroOptions optimizer;
+  UnitOptions units;             // of ZeRO stage 3
   LossScaleSettings loss_scale;  // of fp16
   std::optional<DeepSpeedJson> deepspeed;
   std::vector<std::string> messages;  // for the log: what the DeepSpeed file changes
 };
 
 // `world_size`: processes in all. Errors: what CheckTrainingArguments, ReadDeepSpeedJson,
-// ApplyDeepSpeed, BuildModelConfig, CheckLayout and CheckSchedule say; Unimplemented for what the
+// ApplyDeepSpeed, BuildModelConfig, CheckLayout and CheckSchedule say; a model whose states do
+// not fit into this machine's memory; Unimplemented for what the
 // DeepSpeed file asks for and is not there.
 absl::StatusOr<RunPlan> MakeRunPlan(const RunConfig& flags, int world_size);
 

@@ -23,6 +23,7 @@
 #include "lathe/trainer/stop_request.h"
 #include "lathe/trainer/trainer.h"
 #include "lathe/trainer/training_arguments.h"
+#include "lathe/zero/unit_runner.h"
 
 namespace lathe {
 namespace {
@@ -111,10 +112,12 @@ absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment&
   ABSL_ASSIGN_OR_RETURN(const OutputFolder output,
                         ClaimOutputFolder(a, MakeRankGroup(context->World())));
   PlainRunner plain;
-  RecomputeRunner runner(plain, WhatIsRecomputed(a).num_layers);
+  RecomputeRunner recompute(plain, WhatIsRecomputed(a).num_layers);
+  ZeroUnits units(run.units);
+  UnitRunner runner(units, recompute);
   ABSL_ASSIGN_OR_RETURN(const Model model,
                         BuildStage(config, run.model, *context, runner, run.pipeline.partition));
-  ZeroOptimizer optimizer(model.stage->parameters(), run.optimizer, *context);
+  ZeroOptimizer optimizer(model.stage->parameters(), run.optimizer, *context, &units);
   ABSL_RETURN_IF_ERROR(FillWeights(config, model, *context, optimizer));
 
   ABSL_ASSIGN_OR_RETURN(const Loaders loaders, BuildLoaders(config, *tokenizer, *context));

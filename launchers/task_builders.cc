@@ -1,7 +1,5 @@
 #include "lathe/launchers/task_builders.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
@@ -44,11 +42,6 @@ std::string FolderOf(const std::string& path) {
 
 std::string TokenizerFolder(const RunConfig& config, const std::string& model_folder) {
   return config.model().has_tokenizer_name() ? config.model().tokenizer_name() : model_folder;
-}
-
-std::string ModelPath(const RunConfig& config) {
-  return config.model().has_config_name() ? config.model().config_name()
-                                          : config.model().model_name_or_path();
 }
 
 absl::StatusOr<std::shared_ptr<const TokenStore>> Tokenize(const RunConfig& config,
@@ -97,6 +90,11 @@ absl::StatusOr<std::shared_ptr<const Dataset>> Group(const RunConfig& config,
 
 }  // namespace
 
+std::string ModelPath(const RunConfig& config) {
+  return config.model().has_config_name() ? config.model().config_name()
+                                          : config.model().model_name_or_path();
+}
+
 std::string ConfigurationText(const RunConfig& config) {
   const absl::StatusOr<ConfigSchema> schema = ConfigSchema::Create(RunConfig::descriptor());
   return schema.ok() ? ToJson(*schema, config) : std::string(schema.status().message());
@@ -133,21 +131,7 @@ absl::StatusOr<ModelConfig> BuildModelConfig(const RunConfig& config) {
     return absl::InvalidArgumentError(
         "--config_name and --model_name_or_path cannot both be empty");
   }
-  ABSL_ASSIGN_OR_RETURN(ModelConfig model, ReadModelConfig(ModelPath(config)));
-  // Weights, main gradients and two moments, in fp32: what every update needs, whatever else.
-  // Spread over the ranks that split the model; the replicas of other ranks here are not counted.
-  const double ranks = static_cast<double>(config.parallel().tensor_model_parallel_size()) *
-                       static_cast<double>(config.parallel().pipeline_model_parallel_size());
-  const double bytes = 16.0 * static_cast<double>(CountParameters(model)) / ranks;
-  const double memory =
-      static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
-  if (bytes > memory) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "%s: a model of %.3g parameters needs %.0f GB a rank for weights, gradients and optimizer; "
-        "this machine has %.0f GB",
-        ModelPath(config), static_cast<double>(CountParameters(model)), bytes / 1e9, memory / 1e9));
-  }
-  return model;
+  return ReadModelConfig(ModelPath(config));
 }
 
 absl::StatusOr<Model> BuildStage(const RunConfig& config, const ModelConfig& model_config,
@@ -169,6 +153,7 @@ absl::StatusOr<Model> BuildStage(const RunConfig& config, const ModelConfig& mod
   const at::TensorOptions compute = ComputeOptions(config, model, context);
   const StageOptions options{.sequence_parallel = config.parallel().sequence_parallel(),
                              .recompute_mlp = WhatIsRecomputed(config.training()).mlp,
+                             .allocates = false,  // the optimizer does, what this rank keeps
                              .boundaries = partition.boundaries};
   ABSL_ASSIGN_OR_RETURN(
       model.stage, BuildModel(model_config, context, c10::typeMetaToScalarType(compute.dtype()),

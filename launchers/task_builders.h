@@ -27,9 +27,11 @@ namespace lathe {
 absl::StatusOr<std::unique_ptr<ParallelContext>> BuildContext(const RunConfig& config,
                                                               const LaunchEnvironment& environment);
 
+// --config_name or --model_name_or_path.
+std::string ModelPath(const RunConfig& config);
+
 // The architecture that --config_name or --model_name_or_path names.
-// Errors: what config.json lacks or cannot be trained; a model whose training does not fit into
-// this machine's memory.
+// Errors: what config.json lacks or cannot be trained.
 absl::StatusOr<ModelConfig> BuildModelConfig(const RunConfig& config);
 
 // --tokenizer_name, or the model's own folder. Errors: a tokenizer with more ids than the model has

@@ -143,7 +143,7 @@ TEST_F(DeepSpeedRunTest, Fp16SkipsOverflowsOnAllRanks) {
 
 TEST_F(DeepSpeedRunTest, EveryStageTheSameBitsAndOneCheckpoint) {
   std::vector<std::string> models;
-  for (const int stage : {0, 1, 2}) {
+  for (const int stage : {0, 1, 2, 3}) {
     const std::string out = absl::StrCat(folder_, "/out", stage);
     ProgramEnd end;
     Run(out, JsonOfStage(stage),
@@ -153,13 +153,14 @@ TEST_F(DeepSpeedRunTest, EveryStageTheSameBitsAndOneCheckpoint) {
   }
   EXPECT_EQ(models[1], models[0]);
   EXPECT_EQ(models[2], models[0]);
+  EXPECT_EQ(models[3], models[0]);
 
-  // From two ranks under stage 2 to four under stage 1, with the same samples in an update.
+  // From two ranks under stage 2 to four under stage 3, with the same samples in an update.
   ProgramEnd end;
   const std::string out = folder_ + "/out_of_four";
   const nlohmann::json two = History(folder_ + "/out2");
   const nlohmann::json four =
-      Run(out, JsonOfStage(1),
+      Run(out, JsonOfStage(3),
           {"--max_steps", "8", "--nproc_per_node", "4", "--per_device_train_batch_size", "1",
            "--resume_from_checkpoint", folder_ + "/out2/checkpoint-4"},
           &end);
