@@ -6,10 +6,8 @@
 #include <utility>
 
 #include "ATen/core/grad_mode.h"
-#include "ATen/ops/_fused_adamw.h"
 #include "ATen/ops/cat.h"
 #include "ATen/ops/empty.h"
-#include "ATen/ops/full.h"
 #include "ATen/ops/linalg_vector_norm.h"
 #include "ATen/ops/zeros.h"
 #include "lathe/base/beacon.h"
@@ -197,61 +195,53 @@ ZeroOptimizer::StepResult ZeroOptimizer::Step(double learning_rate, bool loss_is
   const double coefficient = options_.max_grad_norm > 0
                                  ? std::min(1.0, options_.max_grad_norm / (result.grad_norm + 1e-6))
                                  : 1.0;
-  AdamW(learning_rate, coefficient / loss_scale);
+  step_.add_(1);
+  for (Bucket& bucket : buckets_) {
+    StepBucket(
+        bucket,
+        {.learning_rate = learning_rate, .grad_factor = coefficient / loss_scale, .step = step_});
+  }
+  GatherWeights();
   return result;
 }
 
-void ZeroOptimizer::AdamW(double learning_rate, double clip_coefficient) {
-  step_.add_(1);
-  for (Bucket& bucket : buckets_) {
-    for (const bool decays : {true, false}) {
-      UpdateBucket(bucket, decays, learning_rate, clip_coefficient);
-    }
-  }
-  PublishWeights();
+void ZeroOptimizer::StepBucket(Bucket& bucket, const UpdateStep& step) {
+  UpdateStretch(bucket, {{0, bucket.own.size()}, bucket.masters, bucket.states}, step);
+  RoundMasters(bucket);
 }
 
-void ZeroOptimizer::UpdateBucket(Bucket& bucket, bool decays, double learning_rate,
-                                 double clip_coefficient) {
-  std::vector<at::Tensor> weights, grads, exp_avgs, exp_avg_sqs, steps;
-  for (const Slot* slot : bucket.slots) {
-    if (slot->decays != decays) continue;
-    for (const Slot::Cut& cut : slot->cuts) {
-      weights.push_back(Part(slot->master, cut.range));
-      grads.push_back(Part(slot->grad, cut.range).to(slot->master.scalar_type()));
-      exp_avgs.push_back(Part(slot->exp_avg, cut.range));
-      exp_avg_sqs.push_back(Part(slot->exp_avg_sq, cut.range));
-      steps.push_back(step_);
+void ZeroOptimizer::UpdateStretch(const Bucket& bucket, const Stretch& stretch,
+                                  UpdateStep step) const {
+  for (const bool decays : {true, false}) {
+    std::vector<UpdatePiece> pieces;
+    for (const Slot* slot : bucket.slots) {
+      if (slot->decays != decays) continue;
+      for (const Slot::Cut& cut : slot->cuts) {
+        const FlatRange in_own = cut.range.Minus(-slot->part.begin).Intersect(stretch.range);
+        if (in_own.empty()) continue;
+        const FlatRange here = in_own.Minus(stretch.range.begin);
+        UpdatePiece piece{.weight = Part(stretch.masters, here),
+                          .grad = Part(bucket.own_grads, in_own).to(stretch.masters.scalar_type())};
+        for (const at::Tensor& state : stretch.states) piece.states.push_back(Part(state, here));
+        pieces.push_back(std::move(piece));
+      }
     }
+    step.weight_decay = decays ? options_.weight_decay : 0.0;
+    if (!pieces.empty()) rule_.Update(pieces, step);
   }
-  if (weights.empty()) return;
-  std::optional<at::Tensor> scale;
-  if (clip_coefficient != 1 && weights[0].scalar_type() == step_.scalar_type()) {
-    // The kernel divides gradients by grad_scale while it reads them: clipping without a pass of
-    // its own.
-    scale = at::full({}, 1 / clip_coefficient, step_.options());
-  } else if (clip_coefficient != 1) {
-    // grad_scale is fp32, too coarse for fp64 models.
-    for (at::Tensor& grad : grads) grad.mul_(clip_coefficient);
-  }
-  at::_fused_adamw_(weights, grads, exp_avgs, exp_avg_sqs, /*max_exp_avg_sqs=*/{}, steps,
-                    learning_rate, options_.adam_beta1, options_.adam_beta2,
-                    decays ? options_.weight_decay : 0.0, options_.adam_epsilon,
-                    /*amsgrad=*/false, /*maximize=*/false, scale);
 }
 
-void ZeroOptimizer::PublishWeights() {
+void ZeroOptimizer::RoundMasters(Bucket& bucket) {
+  if (bucket.masters.scalar_type() == bucket.weights.scalar_type()) return;
+  bucket.own_weights.copy_(bucket.masters);
+}
+
+void ZeroOptimizer::GatherWeights() {
+  if (shards_weights_) return units_->Refresh();
+  if (!shards_states_) return;
   std::vector<PendingCollective> gathers;
-  for (Bucket& bucket : buckets_) {
-    if (bucket.masters.scalar_type() != bucket.weights.scalar_type()) {
-      bucket.own_weights.copy_(bucket.masters);
-    }
-    if (shards_states_ && !shards_weights_) {
-      gathers.push_back(dp_.AllGatherInPlaceAsync(bucket.weights));
-    }
-  }
+  for (Bucket& bucket : buckets_) gathers.push_back(dp_.AllGatherInPlaceAsync(bucket.weights));
   for (const PendingCollective& gather : gathers) gather.Wait();
-  if (shards_weights_) units_->Refresh();
 }
 
 }  // namespace lathe

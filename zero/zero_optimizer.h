@@ -43,6 +43,7 @@
 #include "lathe/comm/parallel_context.h"
 #include "lathe/layers/gradient_sink.h"
 #include "lathe/layers/parameter.h"
+#include "lathe/zero/update_rule.h"
 #include "lathe/zero/zero_units.h"
 
 namespace lathe {
@@ -114,7 +115,8 @@ class ZeroOptimizer {
   void AfterLoad();
 
  private:
-  struct Slot;    // one parameter with its states, if it is trainable
+  struct Slot;  // one parameter with its states, if it is trainable
+  struct Stretch;
   struct Bucket;  // parameters whose gradients are reduced, or whose weights are gathered, at once
   using Slots = std::vector<std::unique_ptr<Slot>>;
 
@@ -131,9 +133,10 @@ class ZeroOptimizer {
   void BeginRound();
   void SumParts() const;
   double GradientNorm() const;
-  void AdamW(double learning_rate, double clip_coefficient);
-  void UpdateBucket(Bucket& bucket, bool decays, double learning_rate, double clip_coefficient);
-  void PublishWeights();
+  void StepBucket(Bucket& bucket, const UpdateStep& step);
+  void UpdateStretch(const Bucket& bucket, const Stretch& stretch, UpdateStep step) const;
+  void RoundMasters(Bucket& bucket);
+  void GatherWeights();
   NamedTensor Named(const Slot& slot, const std::string& suffix, const at::Tensor& values,
                     at::ScalarType file_dtype) const;
 
@@ -144,6 +147,7 @@ class ZeroOptimizer {
   const bool shards_gradients_;  // and of gradients nothing else, beyond a micro batch
   const bool shards_weights_;    // and of weights nothing else, beyond their use
   ZeroUnits* const units_;       // null unless weights are sharded
+  const AdamW rule_;
   MainGradSink sink_;
   // Trainable and frozen parameters, in the order in which gradients become ready: reverse model
   // order.

@@ -33,7 +33,10 @@ ZeroOptimizer::ZeroOptimizer(const std::vector<Parameter*>& parameters, const Ze
       shards_states_(options.stage >= 1 && dp_.size() > 1),
       shards_gradients_(shards_states_ && options.stage >= 2 && context.mesh().size("pp") == 1),
       shards_weights_(shards_states_ && options.stage == 3),
-      units_(shards_weights_ ? units : nullptr) {
+      units_(shards_weights_ ? units : nullptr),
+      rule_({.beta1 = options.adam_beta1,
+             .beta2 = options.adam_beta2,
+             .epsilon = options.adam_epsilon}) {
   TORCH_CHECK(options.stage >= 0 && options.stage <= 3, "ZeRO stage ", options.stage,
               " is none of 0, 1, 2, 3");
   TORCH_CHECK(options.stage < 3 || units != nullptr,
@@ -125,8 +128,9 @@ void ZeroOptimizer::MakeStates(Bucket& bucket) {
   const at::ScalarType master_dtype = UpcastType(dtype);
   bucket.masters = bucket.own_weights;
   if (master_dtype != dtype) bucket.masters = bucket.own_weights.to(master_dtype);
-  bucket.exp_avg = at::zeros_like(bucket.masters);
-  bucket.exp_avg_sq = at::zeros_like(bucket.masters);
+  for (size_t i = 0; i < rule_.state_names().size(); ++i) {
+    bucket.states.push_back(at::zeros_like(bucket.masters));
+  }
   const at::TensorOptions grad_options =
       bucket.masters.options().dtype(options_.grad_dtype.value_or(master_dtype));
   if (shards_gradients_) {
@@ -141,16 +145,15 @@ void ZeroOptimizer::MakeSlotViews(Bucket& bucket) {
   for (Slot* slot : bucket.slots) {
     slot->bucket = &bucket;
     const FlatRange held = slot->place.Intersect(bucket.own);
-    const FlatRange part = held.empty() ? FlatRange{} : held.Minus(bucket.own.begin);
-    slot->weight = Part(bucket.own_weights, part);
+    slot->part = held.empty() ? FlatRange{} : held.Minus(bucket.own.begin);
+    slot->weight = Part(bucket.own_weights, slot->part);
     if (!bucket.masters.defined()) continue;  // frozen
     if (bucket.grads.defined()) {
       slot->parameter->main_grad = WholeView(bucket.grads, slot->place, *slot->parameter);
     }
-    slot->grad = Part(bucket.own_grads, part);
-    slot->master = Part(bucket.masters, part);
-    slot->exp_avg = Part(bucket.exp_avg, part);
-    slot->exp_avg_sq = Part(bucket.exp_avg_sq, part);
+    slot->grad = Part(bucket.own_grads, slot->part);
+    slot->master = Part(bucket.masters, slot->part);
+    for (const at::Tensor& state : bucket.states) slot->states.push_back(Part(state, slot->part));
     for (int shard = 0; shard < dp_.size(); ++shard) {
       const FlatRange cut = held.Intersect(bucket.layout.ShardOf(shard, dp_.size()));
       if (!cut.empty()) slot->cuts.push_back({cut.Minus(held.begin), shard});

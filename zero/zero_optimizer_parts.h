@@ -25,9 +25,19 @@ struct ZeroOptimizer::Slot {
   Bucket* bucket = nullptr;  // null for a frozen parameter that is whole
   FlatRange place;           // in its bucket
   FlatRange held;            // of the parameter's own elements: those that this rank steps
+  FlatRange part;            // the same, of the bucket's `own`
   std::vector<Cut> cuts;     // `held` at the shards' bounds
   // [held.size()], views of the bucket's. Of a frozen parameter only the weights.
-  at::Tensor weight, grad, master, exp_avg, exp_avg_sq;
+  at::Tensor weight, grad, master;
+  std::vector<at::Tensor> states;
+};
+
+// Elements of a bucket's `own` in memory, with what an update changes: all of them, or those that a
+// buffer holds.
+struct ZeroOptimizer::Stretch {
+  FlatRange range;  // of `own`
+  at::Tensor masters;
+  std::vector<at::Tensor> states;
 };
 
 struct ZeroOptimizer::Bucket {
@@ -42,7 +52,8 @@ struct ZeroOptimizer::Bucket {
   // [own.size()]. `own_weights` is a view of `weights` unless those are sharded, `masters` the same
   // tensor unless weights are half precision, `own_grads` a view of `grads` unless gradients are
   // sharded.
-  at::Tensor own_weights, own_grads, masters, exp_avg, exp_avg_sq;
+  at::Tensor own_weights, own_grads, masters;
+  std::vector<at::Tensor> states;  // as the update rule names them
 
   int pending = 0;             // slots that are not ready yet
   PendingCollective sum;       // of all of `grads`

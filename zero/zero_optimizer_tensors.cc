@@ -66,8 +66,9 @@ std::vector<NamedTensor> ZeroOptimizer::States() const {
   for (auto it = slots_.rbegin(); it != slots_.rend(); ++it) {
     const Slot& slot = **it;
     const at::ScalarType type = slot.master.scalar_type();
-    tensors.push_back(Named(slot, ".exp_avg", slot.exp_avg, type));
-    tensors.push_back(Named(slot, ".exp_avg_sq", slot.exp_avg_sq, type));
+    for (size_t i = 0; i < slot.states.size(); ++i) {
+      tensors.push_back(Named(slot, "." + rule_.state_names()[i], slot.states[i], type));
+    }
     if (type != slot.parameter->tensor().scalar_type()) {
       tensors.push_back(Named(slot, ".master", slot.master, type));
     }
@@ -110,7 +111,8 @@ void ZeroOptimizer::FillMasters(const std::function<void(Parameter&, const at::T
 
 void ZeroOptimizer::AfterLoad() {
   at::NoGradGuard no_grad;
-  PublishWeights();
+  for (Bucket& bucket : buckets_) RoundMasters(bucket);
+  GatherWeights();
 }
 
 }  // namespace lathe
