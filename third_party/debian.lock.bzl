@@ -16,5 +16,6 @@ DEBIAN = {
     "liblzma5": ["5.4.1-1+deb12u2", "3d8c29c8c21ec6007635e1b2591edf98b771c9572a085968f47452b33040f384"],
     "libpcre2-dev": ["10.42-1+deb12u2", "420595d97c946994ea72f38ac1103d8bcc1b10385f3d2a2fe2627c52d2beed6e"],
     "libunwind8": ["1.6.2-3", "7b297868682836e4c87be349f17e4a56bc287586e3576503e84a5cb5485ce925"],
+    "liburing-dev": ["2.3-3", "3e2c6dbe416995570c4b13087b9e26dbcc53d6d48bce5f74412a00e7defecc21"],
     "r-cran-janeaustenr": ["1.0.0-1", "df6bddf211906d1ff404f8ff662c21b34e6660e7f54a311084e749050c019c95"],
 }

@@ -172,6 +172,10 @@ def lathe_dependencies():
         packages = ["libpcre2-dev"],
     )
     _debian(
+        name = "liburing",
+        packages = ["liburing-dev"],
+    )
+    _debian(
         name = "icu",
         packages = ["libicu-dev", "libicu72"],
     )

@@ -25,7 +25,7 @@ LAYERS = {
     "datasets/chat_templates": ["base", "datasets/tokenizers", "third_party/jinja"],
     "tensor_parallel": ["base", "comm", "layers"] + _TORCH,
     "pipeline_parallel": ["base", "comm", "layers"] + _TORCH,
-    "zero": ["base", "comm", "layers", "checkpoint"] + _TORCH,
+    "zero": ["base", "comm", "layers", "checkpoint", "third_party/liburing"] + _TORCH,
     "models": ["base", "comm", "layers", "tensor_parallel", "checkpoint"] + _TORCH,
     "peft": ["base", "comm", "layers", "tensor_parallel", "checkpoint"] + _TORCH,
     "generation": ["base", "models", "datasets/tokenizers", "datasets/chat_templates"] + _TORCH,

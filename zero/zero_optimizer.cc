@@ -196,18 +196,23 @@ ZeroOptimizer::StepResult ZeroOptimizer::Step(double learning_rate, bool loss_is
                                  ? std::min(1.0, options_.max_grad_norm / (result.grad_norm + 1e-6))
                                  : 1.0;
   step_.add_(1);
-  for (Bucket& bucket : buckets_) {
-    StepBucket(
-        bucket,
-        {.learning_rate = learning_rate, .grad_factor = coefficient / loss_scale, .step = step_});
+  const UpdateStep step{
+      .learning_rate = learning_rate, .grad_factor = coefficient / loss_scale, .step = step_};
+  if (IsOffloaded()) {
+    StepOffloaded(step);
+  } else {
+    StepInPlace(step);
   }
   GatherWeights();
   return result;
 }
 
-void ZeroOptimizer::StepBucket(Bucket& bucket, const UpdateStep& step) {
-  UpdateStretch(bucket, {{0, bucket.own.size()}, bucket.masters, bucket.states}, step);
-  RoundMasters(bucket);
+void ZeroOptimizer::StepInPlace(const UpdateStep& step) {
+  for (Bucket& bucket : buckets_) {
+    UpdateStretch(bucket, {{0, bucket.own.size()}, bucket.own_grads, bucket.masters, bucket.states},
+                  step);
+    RoundMasters(bucket);
+  }
 }
 
 void ZeroOptimizer::UpdateStretch(const Bucket& bucket, const Stretch& stretch,
@@ -221,7 +226,7 @@ void ZeroOptimizer::UpdateStretch(const Bucket& bucket, const Stretch& stretch,
         if (in_own.empty()) continue;
         const FlatRange here = in_own.Minus(stretch.range.begin);
         UpdatePiece piece{.weight = Part(stretch.masters, here),
-                          .grad = Part(bucket.own_grads, in_own).to(stretch.masters.scalar_type())};
+                          .grad = Part(stretch.grads, here).to(stretch.masters.scalar_type())};
         for (const at::Tensor& state : stretch.states) piece.states.push_back(Part(state, here));
         pieces.push_back(std::move(piece));
       }
@@ -232,8 +237,7 @@ void ZeroOptimizer::UpdateStretch(const Bucket& bucket, const Stretch& stretch,
 }
 
 void ZeroOptimizer::RoundMasters(Bucket& bucket) {
-  if (bucket.masters.scalar_type() == bucket.weights.scalar_type()) return;
-  bucket.own_weights.copy_(bucket.masters);
+  if (bucket.has_masters()) bucket.own_weights.copy_(bucket.masters);
 }
 
 void ZeroOptimizer::GatherWeights() {

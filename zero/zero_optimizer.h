@@ -43,10 +43,31 @@
 #include "lathe/comm/parallel_context.h"
 #include "lathe/layers/gradient_sink.h"
 #include "lathe/layers/parameter.h"
+#include "lathe/zero/disk_store.h"
+#include "lathe/zero/flat_weights.h"
 #include "lathe/zero/update_rule.h"
 #include "lathe/zero/zero_units.h"
 
 namespace lathe {
+
+// Where masters and states are between updates, instead of the device's memory: in the host's, or
+// on a disk, from which a stretch at a time is read, stepped and written, while others are read and
+// written. On a disk they are mappings for all others: to be filled, saved and loaded, not copied.
+struct StateOffload {
+  bool to_host = false;
+  bool pin_memory = true;              // where the device is a GPU
+  DiskStore* disk = nullptr;           // there, if not null
+  int num_buffers = 4;                 // stretches in memory at a time, at least 3
+  int64_t stretch_elements = 4 << 20;  // at least 4096
+};
+
+// Where this rank's shards of the weights are, likewise.
+struct WeightOffload {
+  bool to_host = false;
+  bool pin_memory = true;
+  DiskStore* disk = nullptr;
+  int64_t elements_in_memory = 0;  // the first ones stay in memory all the same
+};
 
 struct ZeroOptions {
   int stage = 0;  // 0 to 3
@@ -61,6 +82,8 @@ struct ZeroOptions {
   // What gradients are kept and sent in; sums over ranks are fp32 all the same. Default:
   // max(weights' dtype, fp32).
   std::optional<at::ScalarType> grad_dtype = std::nullopt;
+  StateOffload offload_states = {};
+  WeightOffload offload_weights = {};  // stage 3
 };
 
 class ZeroOptimizer {
@@ -122,6 +145,7 @@ class ZeroOptimizer {
 
   std::vector<Bucket> MakeBuckets(const Slots& slots) const;
   void MoveWeights(Bucket& bucket);
+  FlatWeights::Place PlaceOfWeights(const Bucket& bucket);
   void MakeStates(Bucket& bucket);
   void MakeSlotViews(Bucket& bucket);
   void KeepFrozen(const Slots& slots);
@@ -133,8 +157,14 @@ class ZeroOptimizer {
   void BeginRound();
   void SumParts() const;
   double GradientNorm() const;
-  void StepBucket(Bucket& bucket, const UpdateStep& step);
   void UpdateStretch(const Bucket& bucket, const Stretch& stretch, UpdateStep step) const;
+  void StepInPlace(const UpdateStep& step);
+  void StepOffloaded(const UpdateStep& step);
+  struct Passage;
+  void Enter(Passage& passage) const;
+  void Leave(Passage& passage) const;
+  bool IsOffloaded() const;
+  at::Tensor NewState(Bucket& bucket, at::ScalarType type, DiskTensor* on_disk) const;
   void RoundMasters(Bucket& bucket);
   void GatherWeights();
   NamedTensor Named(const Slot& slot, const std::string& suffix, const at::Tensor& values,
@@ -146,7 +176,9 @@ class ZeroOptimizer {
   const bool shards_states_;     // each rank keeps its shards' masters and states
   const bool shards_gradients_;  // and of gradients nothing else, beyond a micro batch
   const bool shards_weights_;    // and of weights nothing else, beyond their use
-  ZeroUnits* const units_;       // null unless weights are sharded
+  const c10::Device states_device_;
+  int64_t weights_in_memory_ = 0;  // elements, of those that go to a disk
+  ZeroUnits* const units_;         // null unless weights are sharded
   const AdamW rule_;
   MainGradSink sink_;
   // Trainable and frozen parameters, in the order in which gradients become ready: reverse model

@@ -19,6 +19,10 @@ at::Tensor Part(const at::Tensor& flat, const FlatRange& range) {
   return flat.narrow(0, range.begin, range.size());
 }
 
+bool OffloadsWeights(const ZeroOptions& options) {
+  return options.offload_weights.to_host || options.offload_weights.disk != nullptr;
+}
+
 at::Tensor WholeView(const at::Tensor& flat, const FlatRange& place, const Parameter& parameter) {
   return Part(flat, place).view(parameter.tensor().sizes());
 }
@@ -30,9 +34,12 @@ ZeroOptimizer::ZeroOptimizer(const std::vector<Parameter*>& parameters, const Ze
     : options_(options),
       context_(context),
       dp_(context.Group({"dp"})),
-      shards_states_(options.stage >= 1 && dp_.size() > 1),
-      shards_gradients_(shards_states_ && options.stage >= 2 && context.mesh().size("pp") == 1),
+      shards_states_(options.stage >= 1 && (dp_.size() > 1 || OffloadsWeights(options))),
+      shards_gradients_(options.stage >= 2 && dp_.size() > 1 && context.mesh().size("pp") == 1),
       shards_weights_(shards_states_ && options.stage == 3),
+      states_device_(options.offload_states.to_host || options.offload_states.disk != nullptr
+                         ? c10::Device(at::kCPU)
+                         : context.device()),
       units_(shards_weights_ ? units : nullptr),
       rule_({.beta1 = options.adam_beta1,
              .beta2 = options.adam_beta2,
@@ -55,7 +62,7 @@ ZeroOptimizer::ZeroOptimizer(const std::vector<Parameter*>& parameters, const Ze
     slots_.push_back(std::move(slot));
   }
   // presubmit: allow at::_fused_adamw_ wants its step count in fp32
-  step_ = at::zeros({1}, at::TensorOptions(context.device()).dtype(at::kFloat));
+  step_ = at::zeros({1}, at::TensorOptions(states_device_).dtype(at::kFloat));
   buckets_ = MakeBuckets(slots_);
   for (Bucket& bucket : buckets_) {
     MoveWeights(bucket);
@@ -109,7 +116,7 @@ void ZeroOptimizer::MoveWeights(Bucket& bucket) {
     }
     return;
   }
-  bucket.flat = std::make_unique<FlatWeights>(elements, options, dp_);
+  bucket.flat = std::make_unique<FlatWeights>(elements, options, dp_, PlaceOfWeights(bucket));
   bucket.weights = bucket.flat->whole();
   bucket.own_weights = bucket.flat->own();
   for (Slot* slot : bucket.slots) {
@@ -123,16 +130,38 @@ void ZeroOptimizer::MoveWeights(Bucket& bucket) {
   units_->Add(bucket.slots[0]->parameter->unit(), bucket.flat.get());
 }
 
+FlatWeights::Place ZeroOptimizer::PlaceOfWeights(const Bucket& bucket) {
+  const WeightOffload& offload = options_.offload_weights;
+  const bool on_gpu = !context_.device().is_cpu();
+  FlatWeights::Place place{.device = context_.device()};
+  if (offload.disk != nullptr) {
+    place.device = at::kCPU;
+    if (weights_in_memory_ + bucket.own.size() > offload.elements_in_memory) {
+      place.disk = offload.disk;
+      return place;
+    }
+    weights_in_memory_ += bucket.own.size();
+  }
+  if (offload.to_host) place.device = at::kCPU;
+  place.pinned = on_gpu && place.device.is_cpu() && offload.pin_memory;
+  return place;
+}
+
 void ZeroOptimizer::MakeStates(Bucket& bucket) {
   const at::ScalarType dtype = bucket.weights.scalar_type();
   const at::ScalarType master_dtype = UpcastType(dtype);
   bucket.masters = bucket.own_weights;
-  if (master_dtype != dtype) bucket.masters = bucket.own_weights.to(master_dtype);
+  if (master_dtype != dtype || bucket.own_weights.device() != states_device_) {
+    bucket.masters = NewState(bucket, master_dtype, &bucket.masters_on_disk);
+    bucket.masters.copy_(bucket.own_weights);
+  } else if (shards_weights_) {
+    bucket.masters_on_disk = bucket.flat->own_on_disk();
+  }
   for (size_t i = 0; i < rule_.state_names().size(); ++i) {
-    bucket.states.push_back(at::zeros_like(bucket.masters));
+    bucket.states.push_back(NewState(bucket, master_dtype, &bucket.states_on_disk.emplace_back()));
   }
   const at::TensorOptions grad_options =
-      bucket.masters.options().dtype(options_.grad_dtype.value_or(master_dtype));
+      bucket.weights.options().dtype(options_.grad_dtype.value_or(master_dtype));
   if (shards_gradients_) {
     bucket.own_grads = at::empty({bucket.own.size()}, grad_options);
   } else {

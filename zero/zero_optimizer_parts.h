@@ -8,6 +8,7 @@
 #include "ATen/core/Tensor.h"
 #include "lathe/comm/communicator.h"
 #include "lathe/layers/parameter.h"
+#include "lathe/zero/disk_store.h"
 #include "lathe/zero/flat_layout.h"
 #include "lathe/zero/flat_weights.h"
 #include "lathe/zero/zero_optimizer.h"
@@ -36,7 +37,7 @@ struct ZeroOptimizer::Slot {
 // buffer holds.
 struct ZeroOptimizer::Stretch {
   FlatRange range;  // of `own`
-  at::Tensor masters;
+  at::Tensor grads, masters;
   std::vector<at::Tensor> states;
 };
 
@@ -54,6 +55,12 @@ struct ZeroOptimizer::Bucket {
   // sharded.
   at::Tensor own_weights, own_grads, masters;
   std::vector<at::Tensor> states;  // as the update rule names them
+  // Where those are that are on a disk.
+  DiskTensor masters_on_disk;
+  std::vector<DiskTensor> states_on_disk;
+
+  // Whether masters are not the weights themselves.
+  bool has_masters() const { return !masters.is_same(own_weights); }
 
   int pending = 0;             // slots that are not ready yet
   PendingCollective sum;       // of all of `grads`

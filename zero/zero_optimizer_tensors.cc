@@ -96,8 +96,9 @@ void ZeroOptimizer::FillMasters(const std::function<void(Parameter&, const at::T
       Parameter& parameter = *slot->parameter;
       const at::Tensor& weight = parameter.tensor();
       const at::Tensor& kept = slot->master.defined() ? slot->master : slot->weight;
-      // Straight into the weights where they are whole and there is nothing finer.
-      if (!shards_weights_ && kept.scalar_type() == weight.scalar_type()) {
+      // Straight into the weights where they are whole and there is nothing else.
+      const bool has_masters = slot->master.defined() && slot->bucket->has_masters();
+      if (!shards_weights_ && !has_masters) {
         fn(parameter, weight.detach());
         continue;
       }

@@ -18,6 +18,7 @@ _THIRD_PARTY = {
     "glog/": "//third_party/glog:glog",
     "nlohmann/": "//third_party/nlohmann_json:nlohmann_json",
     "pcre2.h": "//third_party/pcre2:pcre2",
+    "liburing.h": "//third_party/liburing:liburing",
     "unicode/": "//third_party/icu:icu",
     "tensorboardX/": "//third_party/tensorboard:event_proto",
     "torch/csrc/distributed/c10d/ProcessGroupGloo": "//third_party/gloo:gloo",
