@@ -72,17 +72,14 @@ ZeroOptions OptimizerOptions(const TrainingArguments& a) {
   return options;
 }
 
-// What the file may ask for and is not there yet.
-absl::Status CheckImplemented(const std::string& file, const DeepSpeedSettings& settings) {
-  const auto absent = [&](std::string_view what, std::string_view instead) {
-    return absl::UnimplementedError(
-        absl::StrCat(file, ": ", what, " is not implemented in this version; ", instead));
-  };
-  if (settings.zero.offload_optimizer.device != OffloadDevice::kNone) {
-    return absent("zero_optimization.offload_optimizer", "leave it out or set device to \"none\"");
-  }
-  if (settings.zero.offload_param.device != OffloadDevice::kNone) {
-    return absent("zero_optimization.offload_param", "leave it out or set device to \"none\"");
+// What the file may ask for, but not together.
+absl::Status CheckOffload(const std::string& file, const RunConfig& config,
+                          const ZeroSettings& zero) {
+  if (config.training().async_save() && zero.offload_optimizer.device == OffloadDevice::kNvme) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--async_save copies all states into memory, from which ", file,
+                     ": zero_optimization.offload_optimizer.device \"nvme\" keeps them: leave one "
+                     "of the two out"));
   }
   return absl::OkStatus();
 }
@@ -97,7 +94,7 @@ absl::Status ApplyDeepSpeedFile(int world_size, RunPlan* run) {
                         ApplyDeepSpeed(*run->deepspeed, run->config,
                                        {.data_parallel_size = world_size / model_ranks,
                                         .hidden_size = run->model.hidden_size}));
-  ABSL_RETURN_IF_ERROR(CheckImplemented(file, settings));
+  ABSL_RETURN_IF_ERROR(CheckOffload(file, settings.config, settings.zero));
   run->config = std::move(settings.config);
   run->messages = std::move(settings.messages);
   if (settings.zero.stage > 0 &&
@@ -113,6 +110,13 @@ absl::Status ApplyDeepSpeedFile(int world_size, RunPlan* run) {
         ": zero_optimization.contiguous_gradients false is ignored: gradients lie in flat "
         "buckets"));
   }
+  if (settings.zero.offload_param.device == OffloadDevice::kNvme) {
+    run->messages.push_back(absl::StrCat(
+        file,
+        ": zero_optimization.offload_param.buffer_count and buffer_size are ignored: each unit is "
+        "read into memory of its own size, as stage3_prefetch_bucket_size says"));
+  }
+  run->zero = settings.zero;
   run->optimizer = OptimizerOptions(run->config.training());
   run->optimizer.stage = settings.zero.stage;
   run->optimizer.reduce_bucket_elements = settings.zero.reduce_bucket_size;
@@ -146,8 +150,11 @@ absl::Status CheckMachineMemory(const RunPlan& run, int world_size) {
                              static_cast<double>(parallel.pipeline_model_parallel_size());
   const double dp = world_size / model_ranks;
   const int stage = run.optimizer.stage;
-  const double per_parameter =
-      4 / (stage >= 3 ? dp : 1) + 4 / (stage >= 2 ? dp : 1) + 8 / (stage >= 1 ? dp : 1);
+  const bool weights_on_disk = run.zero.offload_param.device == OffloadDevice::kNvme;
+  const bool states_on_disk = run.zero.offload_optimizer.device == OffloadDevice::kNvme;
+  const double per_parameter = (weights_on_disk ? 0 : 4) / (stage >= 3 ? dp : 1) +
+                               4 / (stage >= 2 ? dp : 1) +
+                               (states_on_disk ? 0 : 8) / (stage >= 1 ? dp : 1);
   const double parameters = static_cast<double>(CountParameters(run.model));
   const double bytes = per_parameter * parameters / model_ranks;
   const double memory =

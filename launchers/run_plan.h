@@ -36,6 +36,7 @@ struct RunPlan {
   RunConfig config;  // the flags, with the DeepSpeed file's values where those hold
   ModelConfig model;
   PipelinePlan pipeline;
+  ZeroSettings zero;  // offload and its disk
   ZeroOptions optimizer;
   UnitOptions units;             // of ZeRO stage 3
   LossScaleSettings loss_scale;  // of fp16
@@ -45,8 +46,7 @@ struct RunPlan {
 
 // `world_size`: processes in all. Errors: what CheckTrainingArguments, ReadDeepSpeedJson,
 // ApplyDeepSpeed, BuildModelConfig, CheckLayout and CheckSchedule say; a model whose states do
-// not fit into this machine's memory; Unimplemented for what the
-// DeepSpeed file asks for and is not there.
+// not fit into this machine's memory; what excludes each other.
 absl::StatusOr<RunPlan> MakeRunPlan(const RunConfig& flags, int world_size);
 
 // The DeepSpeed file's schedule, or --lr_scheduler_type. Errors: DeepSpeedSchedule's and

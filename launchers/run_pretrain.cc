@@ -13,6 +13,7 @@
 #include "lathe/base/python_json.h"
 #include "lathe/checkpoint/atomic_file.h"
 #include "lathe/datasets/data_loader.h"
+#include "lathe/launchers/offload.h"
 #include "lathe/launchers/output_folder.h"
 #include "lathe/launchers/run_plan.h"
 #include "lathe/launchers/task_builders.h"
@@ -117,7 +118,11 @@ absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment&
   UnitRunner runner(units, recompute);
   ABSL_ASSIGN_OR_RETURN(const Model model,
                         BuildStage(config, run.model, *context, runner, run.pipeline.partition));
-  ZeroOptimizer optimizer(model.stage->parameters(), run.optimizer, *context, &units);
+  ABSL_ASSIGN_OR_RETURN(const Offload offload, BuildOffload(run.zero, context->device()));
+  ZeroOptions options = run.optimizer;
+  options.offload_states = offload.states;
+  options.offload_weights = offload.weights;
+  ZeroOptimizer optimizer(model.stage->parameters(), options, *context, &units);
   ABSL_RETURN_IF_ERROR(FillWeights(config, model, *context, optimizer));
 
   ABSL_ASSIGN_OR_RETURN(const Loaders loaders, BuildLoaders(config, *tokenizer, *context));

@@ -3,11 +3,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "lathe/tests/process/program.h"
 #include "lathe/tests/process/tiny_pretraining.h"
@@ -168,6 +170,72 @@ TEST_F(DeepSpeedRunTest, EveryStageTheSameBitsAndOneCheckpoint) {
     const double loss = two[update]["loss"], resumed = four[update]["loss"];
     EXPECT_NEAR(resumed, loss, 2e-5 * loss) << update;
   }
+}
+
+TEST_F(DeepSpeedRunTest, OffloadedTheSameBitsAndOneCheckpoint) {
+  const std::string disk = folder_ + "/disk";
+  std::filesystem::create_directories(disk);
+  const std::string nvme = absl::StrCat(R"({"device": "nvme", "nvme_path": ")", disk, R"("})");
+  const auto train = [&](const std::string& name, const std::string& zero, int ranks,
+                         std::vector<std::string> more = {}) {
+    const std::string json = absl::StrCat(folder_, "/", name, ".json");
+    WriteFile(json, absl::StrCat(R"({"bf16": {"enabled": "auto"}, "zero_optimization": {)", zero,
+                                 R"(}, "train_micro_batch_size_per_gpu": "auto"})"));
+    const std::string out = absl::StrCat(folder_, "/", name);
+    more.insert(more.end(), {"--bf16", "--max_steps", "6", "--nproc_per_node", absl::StrCat(ranks),
+                             "--per_device_train_batch_size", "2"});
+    ProgramEnd end;
+    Run(out, json, more, &end);
+    return ReadFile(out + "/model.safetensors") +
+           ReadFile(out + "/checkpoint-6/optimizer.safetensors");
+  };
+  for (const int ranks : {1, 2}) {
+    SCOPED_TRACE(absl::StrCat(ranks, " ranks"));
+    const auto name = [&](const char* what) { return absl::StrCat(what, ranks); };
+    const std::string bits = train(name("memory"), R"("stage": 3)", ranks);
+    EXPECT_EQ(train(name("host"),
+                    R"("stage": 3, "offload_optimizer": {"device": "cpu"},
+                       "offload_param": {"device": "cpu"})",
+                    ranks),
+              bits);
+    EXPECT_EQ(
+        train(name("states"),
+              absl::StrCat(R"("stage": 2, "sub_group_size": 5000, "offload_optimizer": )", nvme),
+              ranks),
+        bits);
+    EXPECT_EQ(
+        train(name("all"),
+              absl::StrCat(R"("stage": 3, "offload_optimizer": )", nvme, R"(, "offload_param": )",
+                           absl::StrReplaceAll(nvme, {{"}", ", \"max_in_cpu\": 0}"}})),
+              ranks),
+        bits);
+    // What was saved from memory goes on from a disk.
+    EXPECT_EQ(
+        train(name("resumed"), absl::StrCat(R"("stage": 1, "offload_optimizer": )", nvme), ranks,
+              {"--resume_from_checkpoint",
+               absl::StrCat(folder_, "/", name("memory"), "/checkpoint-4")}),
+        bits);
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(disk));
+}
+
+TEST_F(DeepSpeedRunTest, OffloadThatCannotBeIsRefused) {
+  const std::string json = folder_ + "/offload.json";
+  const auto refused = [&](const std::string& path, const std::vector<std::string>& more) {
+    WriteFile(json, absl::StrCat(R"({"zero_optimization": {"stage": 1, "offload_optimizer":
+        {"device": "nvme", "nvme_path": ")",
+                                 path, R"("}}})"));
+    const ProgramEnd end =
+        RunProgram(kPretrain, {.arguments = Script(folder_ + "/out", json, more)});
+    EXPECT_EQ(end.exit_code, 2);
+    return end.Text();
+  };
+  EXPECT_THAT(refused(folder_ + "/absent", {}),
+              testing::HasSubstr("nvme_path " + folder_ +
+                                 "/absent: cannot make a file there: No "
+                                 "such file or directory; give an"));
+  EXPECT_THAT(refused(folder_, {"--async_save"}),
+              testing::HasSubstr("--async_save copies all states into memory"));
 }
 
 }  // namespace
