@@ -26,7 +26,7 @@
 
 namespace {
 
-constexpr int kRanks = 2, kParts = 4, kWidth = 512, kSamples = 128, kUpdates = 60;
+constexpr int kRanks = 2, kLayers = 4, kWidth = 512, kSamples = 128, kUpdates = 60;
 
 // The same start on every rank, without a generator that ranks as threads would share.
 void Fill(torch::nn::Module& module) {
@@ -47,8 +47,9 @@ Outcome Train(const lathe::ParallelContext& context, int stage) {
   context.World().Barrier();
   torch::nn::Sequential module;
   module->push_back(torch::nn::Linear(1, kWidth));
-  for (int part = 0; part < kParts; ++part) {
-    module->push_back(torch::nn::Sequential(torch::nn::Linear(kWidth, kWidth), torch::nn::Tanh()));
+  for (int layer = 0; layer < kLayers; ++layer) {
+    module->push_back(torch::nn::Linear(kWidth, kWidth));
+    module->push_back(torch::nn::Tanh());
   }
   module->push_back(torch::nn::Linear(kWidth, 1));
   Fill(*module);
@@ -56,7 +57,7 @@ Outcome Train(const lathe::ParallelContext& context, int stage) {
   std::vector<std::pair<std::string, at::Tensor>> named;
   for (const auto& item : module->named_parameters()) named.emplace_back(item.key(), item.value());
   lathe::ModuleParameters parameters(named);
-  // "3.0.weight" is of part 3: a unit that is gathered at once.
+  // "3.weight" is of part 3: a unit that is gathered at once.
   std::vector<std::vector<lathe::Parameter*>> of_part(module->size());
   for (lathe::Parameter* parameter : parameters.all()) {
     parameter->set_unit(std::stoi(parameter->name()));
