@@ -12,6 +12,7 @@
 #include "lathe/launchers/task_builders.h"
 #include "lathe/models/parallel_layout.h"
 #include "lathe/trainer/training_arguments.h"
+#include "lathe/zero/optim_by_name.h"
 
 namespace lathe {
 namespace {
@@ -62,10 +63,20 @@ absl::StatusOr<PipelinePlan> MakePipelinePlan(const RunConfig& config, const Mod
   return plan;
 }
 
-ZeroOptions OptimizerOptions(const TrainingArguments& a) {
-  ZeroOptions options{.adam_beta1 = a.adam_beta1(),
-                      .adam_beta2 = a.adam_beta2(),
-                      .adam_epsilon = a.adam_epsilon(),
+absl::StatusOr<ZeroOptions> OptimizerOptions(const RunConfig& config) {
+  const TrainingArguments& a = config.training();
+  ABSL_ASSIGN_OR_RETURN(
+      RuleSet rules,
+      RulesByName(a.optim(), a.optim_args(),
+                  {.beta1 = a.adam_beta1(), .beta2 = a.adam_beta2(), .epsilon = a.adam_epsilon()}));
+  const int tp = config.parallel().tensor_model_parallel_size();
+  if (rules.RestrictsCuts() && tp > 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--optim ", a.optim(), " is not implemented with --tensor_model_parallel_size ", tp,
+        ": it steps whole tensors, of which each rank has a slice; use 1, or an "
+        "optimizer that steps each element by itself"));
+  }
+  ZeroOptions options{.rules = std::move(rules),
                       .weight_decay = a.weight_decay(),
                       .max_grad_norm = a.max_grad_norm()};
   if (a.grad_accum_dtype() == "bf16") options.grad_dtype = at::kBFloat16;
@@ -75,6 +86,15 @@ ZeroOptions OptimizerOptions(const TrainingArguments& a) {
 // What the file may ask for, but not together.
 absl::Status CheckOffload(const std::string& file, const RunConfig& config,
                           const ZeroSettings& zero) {
+  if (zero.offload_optimizer.device == OffloadDevice::kNvme) {
+    ABSL_ASSIGN_OR_RETURN(const ZeroOptions optimizer, OptimizerOptions(config));
+    if (optimizer.rules.RestrictsCuts()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--optim ", config.training().optim(), " is not implemented with ", file,
+          ": zero_optimization.offload_optimizer.device \"nvme\", from which states are stepped in "
+          "stretches of single elements; use \"cpu\", or another optimizer"));
+    }
+  }
   if (config.training().async_save() && zero.offload_optimizer.device == OffloadDevice::kNvme) {
     return absl::InvalidArgumentError(
         absl::StrCat("--async_save copies all states into memory, from which ", file,
@@ -117,7 +137,7 @@ absl::Status ApplyDeepSpeedFile(int world_size, RunPlan* run) {
         "read into memory of its own size, as stage3_prefetch_bucket_size says"));
   }
   run->zero = settings.zero;
-  run->optimizer = OptimizerOptions(run->config.training());
+  ABSL_ASSIGN_OR_RETURN(run->optimizer, OptimizerOptions(run->config));
   run->optimizer.stage = settings.zero.stage;
   run->optimizer.reduce_bucket_elements = settings.zero.reduce_bucket_size;
   run->optimizer.overlap_reduction = settings.zero.overlap_comm;
@@ -172,7 +192,7 @@ absl::StatusOr<RunPlan> MakeRunPlan(const RunConfig& flags, int world_size) {
   RunPlan run{.config = flags};
   ABSL_ASSIGN_OR_RETURN(run.model, BuildModelConfig(flags));
   ABSL_RETURN_IF_ERROR(CheckModelFits(flags, run.model, world_size));
-  run.optimizer = OptimizerOptions(flags.training());
+  ABSL_ASSIGN_OR_RETURN(run.optimizer, OptimizerOptions(flags));
   // PyTorch's GradScaler, which --fp16 alone means under Hugging Face's Trainer.
   run.loss_scale = {.enabled = flags.training().fp16(), .loss_scale_window = 2000, .hysteresis = 1};
   if (flags.training().has_deepspeed()) {

@@ -105,11 +105,13 @@ absl::Status Checkpointer::Copy(Snapshot& snapshot) {
 void Checkpointer::BeginSave(const TrainerState& state, const LoopState& loop) {
   CHECK(!saving()) << "FinishSave comes before the next BeginSave";
   BeginPhase(Phase::kSave, state.global_step);
+  LoopState marked = loop;
+  marked.optimizer = optimizer_.rules().name;
   Snapshot snapshot{.step = state.global_step,
                     .weights = optimizer_.Weights(options_.weights_dtype),
                     .states = optimizer_.States(),
                     .trainer_state = state.ToJson(),
-                    .loop_state = loop.ToJson(),
+                    .loop_state = marked.ToJson(),
                     .protect = {CheckpointName(state.global_step)}};
   if (state.best_model_checkpoint) snapshot.protect.push_back(*state.best_model_checkpoint);
   if (!options_.async_save) {
@@ -174,6 +176,12 @@ absl::Status Checkpointer::LoadMine(const std::string& checkpoint, const LoadOpt
   ABSL_ASSIGN_OR_RETURN(*state, TrainerState::FromJson(state_text, state_file));
   ABSL_ASSIGN_OR_RETURN(const std::string loop_text, ReadFile(loop_file));
   ABSL_ASSIGN_OR_RETURN(*loop, LoopState::FromJson(loop_text, loop_file));
+  const std::string& name = optimizer_.rules().name;
+  if (loop->optimizer != name) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(checkpoint, " is of the optimizer ", loop->optimizer, ", this run's is ", name,
+                     ": its states do not fit; go on with the same --optim and --optim_args"));
+  }
   ABSL_RETURN_IF_ERROR(LoadMyWeights(checkpoint, weights));
   // After the weights: where the optimizer has masters, they say more than the saved weights.
   ABSL_ASSIGN_OR_RETURN(const ModelFiles files, ModelFiles::Open(checkpoint, "optimizer"));

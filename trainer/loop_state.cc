@@ -59,7 +59,8 @@ std::string LoopState::ToJson() const {
                                {"loss_scale_hysteresis", loss_scale.hysteresis},
                                {"loss_scale_updates", loss_scale.updates},
                                {"updates_to_last_overflow", loss_scale.last_overflow + 1},
-                               {"overflows", overflows}};
+                               {"overflows", overflows},
+                               {"optimizer", optimizer}};
   return json.dump(2) + "\n";
 }
 
@@ -89,6 +90,13 @@ absl::StatusOr<LoopState> LoopState::FromJson(std::string_view text, std::string
         {"updates_to_last_overflow", &updates_to_last_overflow},
         {"overflows", &state.overflows}}) {
     ABSL_RETURN_IF_ERROR(Read(json, source, key, value));
+  }
+  // Checkpoints from before there was another do not say it.
+  if (const auto found = json.find("optimizer"); found != json.end()) {
+    if (!found->is_string()) {
+      return absl::InvalidArgumentError(absl::StrCat(source, ": 'optimizer' is not a name"));
+    }
+    state.optimizer = found->get<std::string>();
   }
   state.loss_scale.last_overflow = updates_to_last_overflow - 1;
   return state;

@@ -48,6 +48,9 @@ struct LoopState {
   LossScaler::State loss_scale;
   int64_t overflows = 0;
 
+  // Whose states optimizer.safetensors has. Checkpointer sets and compares it.
+  std::string optimizer = "adamw";
+
   std::string ToJson() const;
 
   // Errors: InvalidArgument with `source` and what is missing or wrong.

@@ -22,6 +22,9 @@ struct FlatItem {
   int kind = 0;        // a bucket holds items of one kind (a dtype)
   int unit = 0;        // and of one unit of the model
   bool alone = false;  // in a bucket of its own
+  // Where it starts, and shards with it: a multiple of 32. Items of one kind have one alignment.
+  int64_t alignment = 32;
+  bool whole = false;  // within one shard; likewise
 };
 
 // Elements [begin, end).
@@ -46,7 +49,9 @@ struct FlatBucket {
 };
 
 // Items in order; a bucket is closed before it would pass `bucket_elements`, and a larger item has
-// one of its own. Items and shards start at multiples of 32 elements.
+// one of its own. Items and shards start at multiples of their alignment. Items that are to be
+// whole have one bucket for all of one kind and unit, however many: the larger first, each goes to
+// the shard that has least, and all shards are padded to the fullest.
 std::vector<FlatBucket> LayOutFlat(absl::Span<const FlatItem> items, int64_t bucket_elements,
                                    int num_ranks);
 

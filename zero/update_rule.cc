@@ -1,38 +1,48 @@
 #include "lathe/zero/update_rule.h"
 
-#include <optional>
+#include <algorithm>
 
-#include "ATen/ops/_fused_adamw.h"
 #include "ATen/ops/full.h"
 
 namespace lathe {
+namespace {
 
-const std::vector<std::string>& AdamW::state_names() const {
-  static const auto& names = *new std::vector<std::string>{"exp_avg", "exp_avg_sq"};
-  return names;
+// Of a part: what a core's cache holds several of, and on a GPU enough to fill it.
+int64_t PartElements(const at::Tensor& weight) { return weight.is_cpu() ? 1 << 17 : 1 << 24; }
+
+}  // namespace
+
+std::optional<at::Tensor> GradientDivisor(const std::vector<UpdatePiece>& pieces,
+                                          const UpdateStep& step) {
+  if (step.grad_factor == 1) return std::nullopt;
+  if (pieces[0].weight.scalar_type() == step.step.scalar_type()) {
+    return at::full({}, 1 / step.grad_factor, step.step.options());
+  }
+  // The kernels take it in fp32, too coarse for fp64 models.
+  for (const UpdatePiece& piece : pieces) piece.grad.mul_(step.grad_factor);
+  return std::nullopt;
 }
 
-void AdamW::Update(const std::vector<UpdatePiece>& pieces, const UpdateStep& step) const {
-  std::vector<at::Tensor> weights, grads, exp_avgs, exp_avg_sqs, steps;
-  for (const UpdatePiece& piece : pieces) {
-    weights.push_back(piece.weight);
-    grads.push_back(piece.grad);
-    exp_avgs.push_back(piece.states[0]);
-    exp_avg_sqs.push_back(piece.states[1]);
-    steps.push_back(step.step);
+void ForEachPart(const UpdatePiece& piece, const UpdateStep& step,
+                 const std::vector<RuleState>& states,
+                 const std::function<void(UpdatePiece& part)>& fn) {
+  const int64_t size = piece.weight.numel(), most = PartElements(piece.weight);
+  for (int64_t begin = 0; begin < size; begin += most) {
+    const int64_t length = std::min(most, size - begin);
+    UpdatePiece part{.weight = piece.weight.narrow(0, begin, length),
+                     .grad = piece.grad.narrow(0, begin, length),
+                     .offset = piece.offset + begin,
+                     .shape = piece.shape};
+    for (size_t i = 0; i < states.size(); ++i) {
+      const bool by_block = states[i].extent == RuleState::Extent::kBlock;
+      part.states.push_back(by_block
+                                ? piece.states[i].narrow(0, begin / kStateBlock,
+                                                         (length + kStateBlock - 1) / kStateBlock)
+                                : piece.states[i].narrow(0, begin, length));
+    }
+    if (step.grad_factor != 1) part.grad.mul_(step.grad_factor);
+    fn(part);
   }
-  std::optional<at::Tensor> scale;
-  if (step.grad_factor != 1 && weights[0].scalar_type() == step.step.scalar_type()) {
-    // The kernel divides gradients by grad_scale while it reads them: clipping without a pass of
-    // its own.
-    scale = at::full({}, 1 / step.grad_factor, step.step.options());
-  } else if (step.grad_factor != 1) {
-    // grad_scale is fp32, too coarse for fp64 models.
-    for (at::Tensor& grad : grads) grad.mul_(step.grad_factor);
-  }
-  at::_fused_adamw_(weights, grads, exp_avgs, exp_avg_sqs, /*max_exp_avg_sqs=*/{}, steps,
-                    step.learning_rate, options_.beta1, options_.beta2, step.weight_decay,
-                    options_.epsilon, /*amsgrad=*/false, /*maximize=*/false, scale);
 }
 
 }  // namespace lathe

@@ -196,8 +196,10 @@ ZeroOptimizer::StepResult ZeroOptimizer::Step(double learning_rate, bool loss_is
                                  ? std::min(1.0, options_.max_grad_norm / (result.grad_norm + 1e-6))
                                  : 1.0;
   step_.add_(1);
-  const UpdateStep step{
-      .learning_rate = learning_rate, .grad_factor = coefficient / loss_scale, .step = step_};
+  const UpdateStep step{.learning_rate = learning_rate,
+                        .grad_factor = coefficient / loss_scale,
+                        .step = step_,
+                        .number = step_.item().toLong()};
   if (IsOffloaded()) {
     StepOffloaded(step);
   } else {
@@ -215,6 +217,18 @@ void ZeroOptimizer::StepInPlace(const UpdateStep& step) {
   }
 }
 
+at::Tensor ZeroOptimizer::PieceState(const Slot& slot, size_t i, const at::Tensor& flat,
+                                     const FlatRange& range) {
+  switch (slot.rule->states()[i].extent) {
+    case RuleState::Extent::kElement:
+      return Part(flat, range);
+    case RuleState::Extent::kBlock:
+      return Part(flat, BlocksOf(range));
+    default:
+      return slot.states[i];
+  }
+}
+
 void ZeroOptimizer::UpdateStretch(const Bucket& bucket, const Stretch& stretch,
                                   UpdateStep step) const {
   for (const bool decays : {true, false}) {
@@ -226,13 +240,17 @@ void ZeroOptimizer::UpdateStretch(const Bucket& bucket, const Stretch& stretch,
         if (in_own.empty()) continue;
         const FlatRange here = in_own.Minus(stretch.range.begin);
         UpdatePiece piece{.weight = Part(stretch.masters, here),
-                          .grad = Part(stretch.grads, here).to(stretch.masters.scalar_type())};
-        for (const at::Tensor& state : stretch.states) piece.states.push_back(Part(state, here));
+                          .grad = Part(stretch.grads, here).to(stretch.masters.scalar_type()),
+                          .offset = slot->held.begin - slot->part.begin + in_own.begin,
+                          .shape = slot->parameter->tensor().sizes().vec()};
+        for (size_t i = 0; i < stretch.states.size(); ++i) {
+          piece.states.push_back(PieceState(*slot, i, stretch.states[i], here));
+        }
         pieces.push_back(std::move(piece));
       }
     }
     step.weight_decay = decays ? options_.weight_decay : 0.0;
-    if (!pieces.empty()) rule_.Update(pieces, step);
+    if (!pieces.empty()) bucket.rule->Update(pieces, step);
   }
 }
 

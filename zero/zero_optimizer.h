@@ -1,5 +1,5 @@
 // ZeroOptimizer: the data-parallel axis. It owns main gradients, their reduction over ranks, fp32
-// masters, the gradient norm, clipping and the AdamW step.
+// masters, the gradient norm, clipping and the step, by an UpdateRule.
 //
 //   ZeroOptimizer optimizer(stage->parameters(), {.stage = 2, .weight_decay = 0.1}, context);
 //   optimizer.BeginUpdate();
@@ -44,7 +44,9 @@
 #include "lathe/layers/gradient_sink.h"
 #include "lathe/layers/parameter.h"
 #include "lathe/zero/disk_store.h"
+#include "lathe/zero/flat_layout.h"
 #include "lathe/zero/flat_weights.h"
+#include "lathe/zero/rule_set.h"
 #include "lathe/zero/update_rule.h"
 #include "lathe/zero/zero_units.h"
 
@@ -71,9 +73,7 @@ struct WeightOffload {
 
 struct ZeroOptions {
   int stage = 0;  // 0 to 3
-  double adam_beta1 = 0.9;
-  double adam_beta2 = 0.999;
-  double adam_epsilon = 1e-8;
+  RuleSet rules = AdamWRules({});
   double weight_decay = 0.0;                 // where HasWeightDecay,
   bool all_parameters_decay = false;         // or everywhere
   double max_grad_norm = 1.0;                // 0: no clipping
@@ -127,8 +127,9 @@ class ZeroOptimizer {
   void FillMasters(const std::function<void(Parameter&, const at::Tensor& values)>& fn);
 
   // What a checkpoint holds: the weights as `weights_dtype` from the masters, and
-  // PARAMETER.exp_avg, .exp_avg_sq, .master (half-precision weights only) and "step". Views of what
-  // this rank keeps: to save them, or to load into them (then call AfterLoad).
+  // PARAMETER.STATE of the rule's states, .master (half-precision weights only) and "step". Views
+  // of what this rank keeps: to save them, or to load into them (then call AfterLoad).
+  const RuleSet& rules() const { return options_.rules; }
   std::vector<NamedTensor> Weights(at::ScalarType weights_dtype) const;
   std::vector<NamedTensor> States() const;
   // The sums of the last update, after clipping where the weights are fp64: of what this rank
@@ -158,17 +159,21 @@ class ZeroOptimizer {
   void SumParts() const;
   double GradientNorm() const;
   void UpdateStretch(const Bucket& bucket, const Stretch& stretch, UpdateStep step) const;
+  static at::Tensor PieceState(const Slot& slot, size_t i, const at::Tensor& flat,
+                               const FlatRange& range);
   void StepInPlace(const UpdateStep& step);
   void StepOffloaded(const UpdateStep& step);
   struct Passage;
   void Enter(Passage& passage) const;
   void Leave(Passage& passage) const;
   bool IsOffloaded() const;
-  at::Tensor NewState(Bucket& bucket, at::ScalarType type, DiskTensor* on_disk) const;
+  at::Tensor NewState(int64_t elements, at::ScalarType type, DiskTensor* on_disk) const;
+  std::vector<at::Tensor> SlotStates(const Slot& slot) const;
   void RoundMasters(Bucket& bucket);
   void GatherWeights();
   NamedTensor Named(const Slot& slot, const std::string& suffix, const at::Tensor& values,
                     at::ScalarType file_dtype) const;
+  NamedTensor NamedState(const Slot& slot, size_t state) const;
 
   const ZeroOptions options_;
   const ParallelContext& context_;
@@ -179,7 +184,6 @@ class ZeroOptimizer {
   const c10::Device states_device_;
   int64_t weights_in_memory_ = 0;  // elements, of those that go to a disk
   ZeroUnits* const units_;         // null unless weights are sharded
-  const AdamW rule_;
   MainGradSink sink_;
   // Trainable and frozen parameters, in the order in which gradients become ready: reverse model
   // order.

@@ -27,6 +27,24 @@ at::Tensor WholeView(const at::Tensor& flat, const FlatRange& place, const Param
   return Part(flat, place).view(parameter.tensor().sizes());
 }
 
+void CheckCuts(const Parameter& parameter, const UpdateRule& rule) {
+  if (rule.cuts() == UpdateRule::Cuts::kAnywhere) return;
+  const std::vector<ShardPiece>& pieces = parameter.shard().pieces;
+  TORCH_CHECK(pieces.size() == 1 && parameter.tensor().sizes() == parameter.full_shape() &&
+                  pieces[0].logical.length == parameter.full_shape(),
+              parameter.name(), ": this rule steps whole parameters, not tensor-parallel slices");
+}
+
+// Elements of a state of this shape's parameter, by row or by column.
+int64_t NumStateElements(RuleState::Extent extent, at::IntArrayRef shape) {
+  const size_t left_out = extent == RuleState::Extent::kRow ? shape.size() - 1 : shape.size() - 2;
+  int64_t elements = 1;
+  for (size_t dim = 0; dim < shape.size(); ++dim) {
+    if (dim != left_out) elements *= shape[dim];
+  }
+  return elements;
+}
+
 }  // namespace
 
 ZeroOptimizer::ZeroOptimizer(const std::vector<Parameter*>& parameters, const ZeroOptions& options,
@@ -40,14 +58,13 @@ ZeroOptimizer::ZeroOptimizer(const std::vector<Parameter*>& parameters, const Ze
       states_device_(options.offload_states.to_host || options.offload_states.disk != nullptr
                          ? c10::Device(at::kCPU)
                          : context.device()),
-      units_(shards_weights_ ? units : nullptr),
-      rule_({.beta1 = options.adam_beta1,
-             .beta2 = options.adam_beta2,
-             .epsilon = options.adam_epsilon}) {
+      units_(shards_weights_ ? units : nullptr) {
   TORCH_CHECK(options.stage >= 0 && options.stage <= 3, "ZeRO stage ", options.stage,
               " is none of 0, 1, 2, 3");
   TORCH_CHECK(options.stage < 3 || units != nullptr,
               "ZeRO stage 3 needs the ZeroUnits by which the model's UnitRunner gathers weights");
+  TORCH_CHECK(!options.rules.RestrictsCuts() || options.offload_states.disk == nullptr,
+              options.rules.name, " steps whole parameters or blocks of them, not from a disk");
   at::NoGradGuard no_grad;
   for (auto it = parameters.rbegin(); it != parameters.rend(); ++it) {
     auto slot = std::make_unique<Slot>();
@@ -57,6 +74,8 @@ ZeroOptimizer::ZeroOptimizer(const std::vector<Parameter*>& parameters, const Ze
       continue;
     }
     slot->decays = options.all_parameters_decay || HasWeightDecay(slot->parameter->name());
+    slot->rule = &options_.rules.Of(*slot->parameter);
+    CheckCuts(*slot->parameter, *slot->rule);
     slot->parameter->set_sink(&sink_);
     slot_of_[slot->parameter] = slot.get();
     slots_.push_back(std::move(slot));
@@ -82,10 +101,14 @@ std::vector<ZeroOptimizer::Bucket> ZeroOptimizer::MakeBuckets(const Slots& slots
   for (const auto& slot : slots) {
     const at::Tensor& tensor = slot->parameter->tensor();
     // A tied embedding is cut alike on both stages that hold it: nothing else lies beside it.
-    items.push_back({.elements = tensor.numel(),
-                     .kind = static_cast<int>(tensor.scalar_type()),
-                     .unit = slot->parameter->unit(),
-                     .alone = slot->parameter->tied()});
+    FlatItem& item = items.emplace_back(FlatItem{.elements = tensor.numel(),
+                                                 .kind = 2 * static_cast<int>(tensor.scalar_type()),
+                                                 .unit = slot->parameter->unit(),
+                                                 .alone = slot->parameter->tied()});
+    if (slot->rule == nullptr) continue;
+    if (slot->rule != options_.rules.rule.get()) ++item.kind;
+    if (slot->rule->cuts() == UpdateRule::Cuts::kBlocks) item.alignment = kStateBlock;
+    item.whole = slot->rule->cuts() == UpdateRule::Cuts::kNowhere;
   }
   std::vector<Bucket> buckets;
   for (FlatBucket& layout : LayOutFlat(items, options_.reduce_bucket_elements, dp_.size())) {
@@ -99,6 +122,7 @@ std::vector<ZeroOptimizer::Bucket> ZeroOptimizer::MakeBuckets(const Slots& slots
       const FlatRange held = slot->place.Intersect(bucket.own);
       slot->held = held.empty() ? FlatRange{} : held.Minus(slot->place.begin);
       bucket.slots.push_back(slot);
+      bucket.rule = slot->rule;
     }
   }
   return buckets;
@@ -152,13 +176,20 @@ void ZeroOptimizer::MakeStates(Bucket& bucket) {
   const at::ScalarType master_dtype = UpcastType(dtype);
   bucket.masters = bucket.own_weights;
   if (master_dtype != dtype || bucket.own_weights.device() != states_device_) {
-    bucket.masters = NewState(bucket, master_dtype, &bucket.masters_on_disk);
+    bucket.masters = NewState(bucket.own.size(), master_dtype, &bucket.masters_on_disk);
     bucket.masters.copy_(bucket.own_weights);
   } else if (shards_weights_) {
     bucket.masters_on_disk = bucket.flat->own_on_disk();
   }
-  for (size_t i = 0; i < rule_.state_names().size(); ++i) {
-    bucket.states.push_back(NewState(bucket, master_dtype, &bucket.states_on_disk.emplace_back()));
+  for (const RuleState& state : bucket.rule->states()) {
+    at::Tensor& flat = bucket.states.emplace_back();
+    DiskTensor& on_disk = bucket.states_on_disk.emplace_back();
+    const at::ScalarType type = state.dtype.value_or(master_dtype);
+    if (state.extent == RuleState::Extent::kElement) {
+      flat = NewState(bucket.own.size(), type, &on_disk);
+    } else if (state.extent == RuleState::Extent::kBlock) {
+      flat = NewState(bucket.own.size() / kStateBlock, type, &on_disk);
+    }
   }
   const at::TensorOptions grad_options =
       bucket.weights.options().dtype(options_.grad_dtype.value_or(master_dtype));
@@ -168,6 +199,25 @@ void ZeroOptimizer::MakeStates(Bucket& bucket) {
     bucket.grads = at::empty({bucket.layout.elements}, grad_options);
     bucket.own_grads = Part(bucket.grads, bucket.own);
   }
+}
+
+std::vector<at::Tensor> ZeroOptimizer::SlotStates(const Slot& slot) const {
+  std::vector<at::Tensor> states;
+  if (slot.part.empty()) return states;
+  for (size_t i = 0; i < slot.rule->states().size(); ++i) {
+    const RuleState& state = slot.rule->states()[i];
+    const at::Tensor& flat = slot.bucket->states[i];
+    if (state.extent == RuleState::Extent::kElement) {
+      states.push_back(Part(flat, slot.part));
+    } else if (state.extent == RuleState::Extent::kBlock) {
+      states.push_back(Part(flat, BlocksOf(slot.part)));
+    } else {
+      DiskTensor none;
+      states.push_back(NewState(NumStateElements(state.extent, slot.parameter->tensor().sizes()),
+                                state.dtype.value_or(slot.master.scalar_type()), &none));
+    }
+  }
+  return states;
 }
 
 void ZeroOptimizer::MakeSlotViews(Bucket& bucket) {
@@ -182,7 +232,7 @@ void ZeroOptimizer::MakeSlotViews(Bucket& bucket) {
     }
     slot->grad = Part(bucket.own_grads, slot->part);
     slot->master = Part(bucket.masters, slot->part);
-    for (const at::Tensor& state : bucket.states) slot->states.push_back(Part(state, slot->part));
+    slot->states = SlotStates(*slot);
     for (int shard = 0; shard < dp_.size(); ++shard) {
       const FlatRange cut = held.Intersect(bucket.layout.ShardOf(shard, dp_.size()));
       if (!cut.empty()) slot->cuts.push_back({cut.Minus(held.begin), shard});

@@ -49,8 +49,8 @@ bool ZeroOptimizer::IsOffloaded() const {
          options_.offload_weights.disk != nullptr;
 }
 
-at::Tensor ZeroOptimizer::NewState(Bucket& bucket, at::ScalarType type, DiskTensor* on_disk) const {
-  const int64_t elements = bucket.own.size();
+at::Tensor ZeroOptimizer::NewState(int64_t elements, at::ScalarType type,
+                                   DiskTensor* on_disk) const {
   const StateOffload& offload = options_.offload_states;
   if (offload.disk == nullptr) {
     const bool pinned = states_device_ != context_.device() && offload.pin_memory;
@@ -81,6 +81,10 @@ void ZeroOptimizer::Enter(Passage& passage) const {
   });
   stretch.masters = passage.transfers.Read(bucket.masters, bucket.masters_on_disk, stretch.range);
   for (size_t i = 0; i < bucket.states.size(); ++i) {
+    if (bucket.rule->cuts() != UpdateRule::Cuts::kAnywhere) {
+      stretch.states.push_back(bucket.states[i]);  // in memory, and all of it
+      continue;
+    }
     stretch.states.push_back(
         passage.transfers.Read(bucket.states[i], bucket.states_on_disk[i], stretch.range));
   }
@@ -111,10 +115,12 @@ void ZeroOptimizer::StepOffloaded(const UpdateStep& step) {
       options_.offload_states.stretch_elements / DiskStore::kAlignment * DiskStore::kAlignment,
       DiskStore::kAlignment);
   for (Bucket& bucket : buckets_) {
-    for (int64_t begin = 0; begin < bucket.own.size(); begin += elements) {
+    const bool cuts = bucket.rule->cuts() == UpdateRule::Cuts::kAnywhere;
+    const int64_t most = cuts ? elements : bucket.own.size();
+    for (int64_t begin = 0; begin < bucket.own.size(); begin += most) {
       Passage& passage = passages.emplace_back();
       passage.bucket = &bucket;
-      passage.stretch.range = {begin, std::min(begin + elements, bucket.own.size())};
+      passage.stretch.range = {begin, std::min(begin + most, bucket.own.size())};
     }
   }
   // Of the buffers one is stepped and one written; the others are read.

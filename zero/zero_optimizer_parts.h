@@ -15,6 +15,11 @@
 
 namespace lathe {
 
+// The blocks of kStateBlock elements that a range has, which starts with one.
+inline FlatRange BlocksOf(const FlatRange& range) {
+  return {range.begin / kStateBlock, (range.end + kStateBlock - 1) / kStateBlock};
+}
+
 struct ZeroOptimizer::Slot {
   struct Cut {
     FlatRange range;  // of `held`'s elements
@@ -23,14 +28,15 @@ struct ZeroOptimizer::Slot {
 
   Parameter* parameter = nullptr;
   bool decays = false;
-  Bucket* bucket = nullptr;  // null for a frozen parameter that is whole
-  FlatRange place;           // in its bucket
-  FlatRange held;            // of the parameter's own elements: those that this rank steps
-  FlatRange part;            // the same, of the bucket's `own`
-  std::vector<Cut> cuts;     // `held` at the shards' bounds
+  const UpdateRule* rule = nullptr;  // null for a frozen parameter
+  Bucket* bucket = nullptr;          // null for a frozen parameter that is whole
+  FlatRange place;                   // in its bucket
+  FlatRange held;                    // of the parameter's own elements: those that this rank steps
+  FlatRange part;                    // the same, of the bucket's `own`
+  std::vector<Cut> cuts;             // `held` at the shards' bounds
   // [held.size()], views of the bucket's. Of a frozen parameter only the weights.
   at::Tensor weight, grad, master;
-  std::vector<at::Tensor> states;
+  std::vector<at::Tensor> states;  // as the rule names them; empty where nothing is held
 };
 
 // Elements of a bucket's `own` in memory, with what an update changes: all of them, or those that a
@@ -44,7 +50,8 @@ struct ZeroOptimizer::Stretch {
 struct ZeroOptimizer::Bucket {
   FlatBucket layout;
   std::vector<Slot*> slots;
-  FlatRange own;  // what this rank steps: its shard, or all
+  const UpdateRule* rule = nullptr;  // of all of them; null if they are frozen
+  FlatRange own;                     // what this rank steps: its shard, or all
   // [elements]: what the parameters, and their gradients, are views of. Where gradients are
   // sharded, `grads` is there only while a micro batch fills it; where weights are, `weights` has
   // memory only while `flat` is gathered.
@@ -54,7 +61,8 @@ struct ZeroOptimizer::Bucket {
   // tensor unless weights are half precision, `own_grads` a view of `grads` unless gradients are
   // sharded.
   at::Tensor own_weights, own_grads, masters;
-  std::vector<at::Tensor> states;  // as the update rule names them
+  // As the rule names them; undefined where a state is by row or column: slots have those.
+  std::vector<at::Tensor> states;
   // Where those are that are on a disk.
   DiskTensor masters_on_disk;
   std::vector<DiskTensor> states_on_disk;

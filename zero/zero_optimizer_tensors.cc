@@ -36,6 +36,7 @@ NamedTensor ZeroOptimizer::Named(const Slot& slot, const std::string& suffix,
   // Where all hold all, data-parallel ranks other than 0 hold copies.
   const bool is_sharded = parameter.trainable() ? shards_states_ : shards_weights_;
   if (!is_sharded && dp_.rank() > 0) tensor.replica += context_.world_size();
+  if (!values.defined()) return tensor;
   for (const ShardPiece& piece : parameter.shard().pieces) {
     const FlatRange place = PlaceOf(parameter, piece);
     const FlatRange both = place.Intersect(slot.held);
@@ -47,6 +48,28 @@ NamedTensor ZeroOptimizer::Named(const Slot& slot, const std::string& suffix,
       tensor.pieces.push_back(std::move(part));
     }
   }
+  return tensor;
+}
+
+NamedTensor ZeroOptimizer::NamedState(const Slot& slot, size_t i) const {
+  const RuleState& state = slot.rule->states()[i];
+  const std::string suffix = "." + state.name;
+  const at::ScalarType type = state.dtype.value_or(slot.master.scalar_type());
+  const at::Tensor values = slot.held.empty() ? at::Tensor() : slot.states[i];
+  if (state.extent == RuleState::Extent::kElement) return Named(slot, suffix, values, type);
+  // Of a whole parameter, not of a tensor-parallel slice (CheckCuts).
+  NamedTensor tensor = Named(slot, suffix, at::Tensor(), type);
+  std::vector<int64_t>& shape = tensor.full_shape;
+  Box box;
+  if (state.extent == RuleState::Extent::kBlock) {
+    shape = {BlocksOf({0, slot.parameter->tensor().numel()}).end};
+    const FlatRange blocks = BlocksOf(slot.held);
+    box = {{blocks.begin}, {blocks.size()}};
+  } else {
+    shape.erase(shape.end() - (state.extent == RuleState::Extent::kRow ? 1 : 2));
+    box = Box::Whole(shape);
+  }
+  if (!slot.held.empty()) tensor.pieces.push_back({box, values.view(box.length)});
   return tensor;
 }
 
@@ -66,8 +89,8 @@ std::vector<NamedTensor> ZeroOptimizer::States() const {
   for (auto it = slots_.rbegin(); it != slots_.rend(); ++it) {
     const Slot& slot = **it;
     const at::ScalarType type = slot.master.scalar_type();
-    for (size_t i = 0; i < slot.states.size(); ++i) {
-      tensors.push_back(Named(slot, "." + rule_.state_names()[i], slot.states[i], type));
+    for (size_t i = 0; i < slot.rule->states().size(); ++i) {
+      tensors.push_back(NamedState(slot, i));
     }
     if (type != slot.parameter->tensor().scalar_type()) {
       tensors.push_back(Named(slot, ".master", slot.master, type));

@@ -100,7 +100,7 @@ TrainingArguments Arguments(const SmallTraining& training) {
   a.set_per_device_train_batch_size(training.batch_size);
   a.set_gradient_accumulation_steps(training.accumulation);
   a.set_max_steps(training.max_steps);
-  a.set_learning_rate(training.sgd ? kSgdEpsilon : 5e-3);
+  a.set_learning_rate(training.sgd ? kSgdEpsilon : training.learning_rate);
   a.set_lr_scheduler_type("cosine");
   a.set_warmup_steps(2);
   a.set_weight_decay(training.sgd ? 0 : 0.1);
@@ -193,14 +193,14 @@ Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training
                                                        .num_training_steps = plan.max_steps,
                                                        .learning_rate = a.learning_rate(),
                                                        .kwargs = ""}));
-  ZeroOptimizer optimizer(stage->parameters(),
-                          {.stage = training.zero_stage,
-                           .adam_beta1 = training.sgd ? 0 : 0.9,
-                           .adam_epsilon = training.sgd ? kSgdEpsilon : 1e-8,
-                           .weight_decay = a.weight_decay(),
-                           .max_grad_norm = a.max_grad_norm(),
-                           .reduce_bucket_elements = training.reduce_bucket_elements},
-                          context, &units);
+  ZeroOptimizer optimizer(
+      stage->parameters(),
+      {.stage = training.zero_stage,
+       .rules = training.sgd ? AdamWRules({.beta1 = 0, .epsilon = kSgdEpsilon}) : training.rules,
+       .weight_decay = a.weight_decay(),
+       .max_grad_norm = a.max_grad_norm(),
+       .reduce_bucket_elements = training.reduce_bucket_elements},
+      context, &units);
   if (training.num_layers > 0) {
     optimizer.FillMasters(
         [](Parameter& p, const at::Tensor& values) { p.InitializeInto(values, /*seed=*/5); });

@@ -19,6 +19,7 @@
 #include "lathe/comm/parallel_context.h"
 #include "lathe/layers/parameter.h"
 #include "lathe/pipeline_parallel/actions.h"
+#include "lathe/zero/rule_set.h"
 #include "lathe/zero/zero_units.h"
 
 namespace lathe {
@@ -29,11 +30,13 @@ struct SmallTraining {
   int batch_size = 8;  // of one rank
   int accumulation = 1;
   int max_steps = 5;
+  double learning_rate = 5e-3;
   double max_grad_norm = 1.0;
   bool recompute = false;
   bool recompute_mlp = false;
   bool sequence_parallel = false;
   int zero_stage = 0;
+  RuleSet rules = AdamWRules({});
   // Of stage 3. The final norm's unit persists, others do not.
   UnitOptions units = {.prefetch_elements = 20000, .persistence_threshold = 100};
   int64_t reduce_bucket_elements = 4000;  // several buckets
