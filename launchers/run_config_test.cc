@@ -194,7 +194,7 @@ TEST(RunConfigTest, WhatIsNotThereIsRefusedByName) {
                                 "--torch_compile",
                                 "--tf32 true",
                                 "--fsdp full_shard",
-                                "--optim adafactor",
+                                "--optim galore_adamw",
                                 "--lr_scheduler_type greedy",
                                 "--report_to mlflow",
                                 "--context_parallel_size 2",

@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -162,8 +164,8 @@ absl::Status ResolveReshard(RunPlan* run) {
   return absl::OkStatus();
 }
 
-// What a rank keeps through an update, in fp32, whatever else: weights, gradients, two moments.
-// The replicas of other ranks on this machine are not counted.
+// What a rank keeps through an update, in fp32, whatever else: weights, gradients, the states of
+// the rule that has least. The replicas of other ranks on this machine are not counted.
 absl::Status CheckMachineMemory(const RunPlan& run, int world_size) {
   const ParallelArguments& parallel = run.config.parallel();
   const double model_ranks = static_cast<double>(parallel.tensor_model_parallel_size()) *
@@ -172,9 +174,14 @@ absl::Status CheckMachineMemory(const RunPlan& run, int world_size) {
   const int stage = run.optimizer.stage;
   const bool weights_on_disk = run.zero.offload_param.device == OffloadDevice::kNvme;
   const bool states_on_disk = run.zero.offload_optimizer.device == OffloadDevice::kNvme;
+  double states = std::numeric_limits<double>::infinity();
+  for (const UpdateRule* rule : run.optimizer.rules.Rules()) {
+    // presubmit: allow states are fp32 whatever the weights
+    states = std::min(states, StateBytesPerElement(*rule, at::kFloat));
+  }
   const double per_parameter = (weights_on_disk ? 0 : 4) / (stage >= 3 ? dp : 1) +
                                4 / (stage >= 2 ? dp : 1) +
-                               (states_on_disk ? 0 : 8) / (stage >= 1 ? dp : 1);
+                               (states_on_disk ? 0 : states) / (stage >= 1 ? dp : 1);
   const double parameters = static_cast<double>(CountParameters(run.model));
   const double bytes = per_parameter * parameters / model_ranks;
   const double memory =

@@ -1,8 +1,10 @@
 #include "lathe/zero/optim_by_name.h"
 
 #include <functional>
+#include <limits>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -16,6 +18,8 @@
 
 namespace lathe {
 namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 template <typename... Parts>
 absl::Status Wrong(const Parts&... parts) {
@@ -124,6 +128,33 @@ absl::StatusOr<RuleSet> MakeSgd(Arguments& arguments) {
   return SgdRules(options);
 }
 
+RuleSet MakeMuon(const AdamOptions& adam, Arguments& arguments) {
+  MuonOptions options;
+  std::string rate = "original";
+  double steps = options.newton_schulz_steps;
+  arguments.Number("momentum", 0, 1, &options.momentum);
+  arguments.Truth("nesterov", &options.nesterov);
+  arguments.Number("ns_steps", 1, 100, &steps);
+  arguments.Word("adjust_lr_fn", {"original", "match_rms_adamw"}, &rate);
+  options.newton_schulz_steps = static_cast<int>(steps);
+  if (rate != "original") options.rate = MuonOptions::Rate::kMatchRmsAdamW;
+  return MuonRules(options, adam);
+}
+
+RuleSet MakeAdafactor(Arguments& arguments) {
+  AdafactorOptions options;
+  arguments.Number("clip_threshold", 1e-30, kInfinity, &options.clip_threshold);
+  arguments.Number("decay_rate", -kInfinity, 0, &options.decay_rate);
+  return AdafactorRules(options);
+}
+
+// With the states' type, for those that can have them in bfloat16.
+RuleSet WithStateType(RuleSet rules, Arguments& arguments) {
+  std::string type = "fp32";
+  arguments.Word("state_dtype", {"fp32", "bf16"}, &type);
+  return type == "bf16" ? WithBf16States(std::move(rules)) : rules;
+}
+
 }  // namespace
 
 absl::StatusOr<RuleSet> RulesByName(std::string_view optim, std::string_view optim_args,
@@ -132,13 +163,21 @@ absl::StatusOr<RuleSet> RulesByName(std::string_view optim, std::string_view opt
   absl::StatusOr<RuleSet> rules =
       absl::InvalidArgumentError(absl::StrCat("--optim: '", optim, "' is not there"));
   if (optim == "adamw_torch" || optim == "adamw_torch_fused") {
-    rules = AdamWRules(adam);
+    rules = WithStateType(AdamWRules(adam), arguments);
   } else if (optim == "adam") {
-    rules = AdamRules(adam);
+    rules = WithStateType(AdamRules(adam), arguments);
+  } else if (optim == "adamw_8bit" || optim == "adamw_bnb_8bit") {
+    rules = WithEightBitStates(AdamWRules(adam));
   } else if (optim == "sgd") {
     rules = MakeSgd(arguments);
   } else if (optim == "lion_32bit") {
-    rules = LionRules({.beta1 = adam.beta1, .beta2 = adam.beta2});
+    rules = WithStateType(LionRules({.beta1 = adam.beta1, .beta2 = adam.beta2}), arguments);
+  } else if (optim == "lion_8bit") {
+    rules = WithEightBitStates(LionRules({.beta1 = adam.beta1, .beta2 = adam.beta2}));
+  } else if (optim == "muon") {
+    rules = MakeMuon(adam, arguments);
+  } else if (optim == "adafactor") {
+    rules = MakeAdafactor(arguments);
   }
   ABSL_RETURN_IF_ERROR(rules.status());
   ABSL_RETURN_IF_ERROR(arguments.Finish());

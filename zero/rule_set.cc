@@ -2,13 +2,20 @@
 
 #include <algorithm>
 #include <string_view>
+#include <utility>
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "lathe/zero/bf16_states.h"
+#include "lathe/zero/eight_bit_states.h"
 
 namespace lathe {
 namespace {
+
+// Below which states stay as they are; bitsandbytes' min_8bit_size.
+constexpr int64_t kMinEightBitElements = 4096;
 
 // Whether one of the name's components is one of these, or has `part` in it.
 bool HasComponent(std::string_view name, std::initializer_list<std::string_view> words,
@@ -58,6 +65,37 @@ RuleSet SgdRules(const SgdOptions& options) {
 
 RuleSet LionRules(const LionOptions& options) {
   return {.name = "lion", .rule = std::make_shared<Lion>(options)};
+}
+
+RuleSet MuonRules(const MuonOptions& options, const AdamOptions& adam) {
+  return {.name = "muon",
+          .rule = std::make_shared<Muon>(options),
+          .rest = std::make_shared<AdamW>(adam),
+          .covers = [](const Parameter& parameter) {
+            return parameter.full_shape().size() == 2 && !IsEmbedding(parameter) &&
+                   !IsHead(parameter);
+          }};
+}
+
+RuleSet AdafactorRules(const AdafactorOptions& options) {
+  return {.name = "adafactor",
+          .rule = std::make_shared<AdafactorMatrix>(options),
+          .rest = std::make_shared<AdafactorVector>(options),
+          .covers = [](const Parameter& parameter) { return parameter.full_shape().size() >= 2; }};
+}
+
+RuleSet WithBf16States(RuleSet rules) {
+  rules.rule = std::make_shared<Bf16States>(std::move(rules.rule));
+  return rules;
+}
+
+RuleSet WithEightBitStates(RuleSet rules) {
+  return {.name = absl::StrCat(rules.name, "_8bit"),
+          .rule = std::make_shared<EightBitStates>(rules.rule),
+          .rest = rules.rule,
+          .covers = [](const Parameter& parameter) {
+            return parameter.tensor().numel() >= kMinEightBitElements && !IsEmbedding(parameter);
+          }};
 }
 
 }  // namespace lathe

@@ -13,8 +13,10 @@
 #include <vector>
 
 #include "lathe/layers/parameter.h"
+#include "lathe/zero/adafactor.h"
 #include "lathe/zero/adam.h"
 #include "lathe/zero/lion.h"
+#include "lathe/zero/muon.h"
 #include "lathe/zero/sgd.h"
 #include "lathe/zero/update_rule.h"
 
@@ -41,6 +43,15 @@ RuleSet AdamWRules(const AdamOptions& options);
 RuleSet AdamRules(const AdamOptions& options);
 RuleSet SgdRules(const SgdOptions& options);
 RuleSet LionRules(const LionOptions& options);
+// Hidden layers' matrices by Muon; embeddings, the head, and whatever is no matrix, by AdamW.
+RuleSet MuonRules(const MuonOptions& options, const AdamOptions& adam);
+RuleSet AdafactorRules(const AdafactorOptions& options);
+// States in bfloat16, of optimizers that step each element by itself. The name stays: states go on
+// in either type.
+RuleSet WithBf16States(RuleSet rules);
+// States in 8 bits, likewise, but of embeddings and of parameters of less than 4096 elements, as
+// bitsandbytes has it.
+RuleSet WithEightBitStates(RuleSet rules);
 
 // The token and position tables, and the matrix behind the last block, by their names.
 bool IsEmbedding(const Parameter& parameter);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ATen/ops/full.h"
+#include "c10/core/ScalarType.h"
 
 namespace lathe {
 namespace {
@@ -11,6 +12,16 @@ namespace {
 int64_t PartElements(const at::Tensor& weight) { return weight.is_cpu() ? 1 << 17 : 1 << 24; }
 
 }  // namespace
+
+double StateBytesPerElement(const UpdateRule& rule, at::ScalarType dtype) {
+  double bytes = 0;
+  for (const RuleState& state : rule.states()) {
+    const auto value = static_cast<double>(c10::elementSize(state.dtype.value_or(dtype)));
+    if (state.extent == RuleState::Extent::kElement) bytes += value;
+    if (state.extent == RuleState::Extent::kBlock) bytes += value / kStateBlock;
+  }
+  return bytes;
+}
 
 std::optional<at::Tensor> GradientDivisor(const std::vector<UpdatePiece>& pieces,
                                           const UpdateStep& step) {

@@ -72,6 +72,9 @@ class UpdateRule {
   virtual void Update(const std::vector<UpdatePiece>& pieces, const UpdateStep& step) const = 0;
 };
 
+// Bytes of a rule's states for each element of a parameter in `dtype`, rows and columns aside.
+double StateBytesPerElement(const UpdateRule& rule, at::ScalarType dtype);
+
 // For rules by kernels that divide gradients by a scalar while they read them: that scalar, if it
 // is needed. Where it would be too coarse for the gradients, they are multiplied here instead.
 std::optional<at::Tensor> GradientDivisor(const std::vector<UpdatePiece>& pieces,

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "ATen/ops/empty.h"
@@ -32,7 +33,7 @@ struct Cost {
 
 // A chain of square matrices in bf16, trained for one update on every rank.
 Cost Measure(int num_ranks, int stage, at::ScalarType grad_dtype, int num_micro_batches,
-             Reshard reshard = Reshard::kAuto) {
+             Reshard reshard = Reshard::kAuto, const RuleSet& rules = AdamWRules({})) {
   MemoryMeter::Install();
   std::mutex mutex;
   Cost cost;
@@ -51,10 +52,12 @@ Cost Measure(int num_ranks, int stage, at::ScalarType grad_dtype, int num_micro_
     ZeroUnits units({.reshard = reshard, .persistence_threshold = 0});
     PlainRunner plain;
     UnitRunner runner(units, plain);
-    ZeroOptimizer optimizer(
-        pointers,
-        {.stage = stage, .reduce_bucket_elements = kWidth * kWidth, .grad_dtype = grad_dtype},
-        context, &units);
+    ZeroOptimizer optimizer(pointers,
+                            {.stage = stage,
+                             .rules = rules,
+                             .reduce_bucket_elements = kWidth * kWidth,
+                             .grad_dtype = grad_dtype},
+                            context, &units);
     optimizer.FillMasters(
         [](Parameter& p, const at::Tensor& values) { p.InitializeInto(values, 1); });
     optimizer.AfterLoad();
@@ -122,6 +125,34 @@ TEST_P(ZeroCostTest, ElementsSent) {
     EXPECT_NEAR(sent(3, Reshard::kNever), (m + 1) * share, 1e-3);
     EXPECT_NEAR(sent(3), m == 1 ? 3 * share : (m + 1) * share, 1e-3);
   }
+}
+
+// What docs/optimizers.md says: bf16 weights, fp32 gradients and masters are 10 bytes, states come
+// on top. On one rank: shards of whole tensors, here one to a unit, would be padded.
+TEST(OptimizerCostTest, BytesPerParameter) {
+  const double block = 4.0 / kStateBlock;  // an fp32 scale
+  const std::pair<RuleSet, double> cases[] = {
+      {AdamWRules({}), 8},
+      {WithBf16States(AdamWRules({})), 4},
+      {WithEightBitStates(AdamWRules({})), 2 + 2 * block},
+      {SgdRules({}), 0},
+      {SgdRules({.momentum = 0.9}), 4},
+      {LionRules({}), 4},
+      {WithBf16States(LionRules({})), 2},
+      {WithEightBitStates(LionRules({})), 1 + block},
+      {MuonRules({}, {}), 4},
+      {AdafactorRules({}), 2 * 4.0 / kWidth},
+  };
+  for (const auto& [rules, states] : cases) {
+    const double bytes = Measure(1, 0, at::kFloat, 1, Reshard::kAuto, rules).bytes;
+    EXPECT_NEAR(bytes - 10, states, 0.02 * states + 0.03) << rules.name << " of " << states;
+  }
+  // Shards of blocks.
+  const RuleSet rules = WithEightBitStates(AdamWRules({}));
+  const double n = 4;
+  const double bytes = Measure(4, 2, at::kFloat, 1, Reshard::kAuto, rules).bytes;
+  const double formula = 2 + (8 + 2 + 2 * block) / n;
+  EXPECT_NEAR(bytes, formula, 0.02 * formula);
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, ZeroCostTest, testing::Values(2, 4));

@@ -217,15 +217,15 @@ void ZeroOptimizer::StepInPlace(const UpdateStep& step) {
   }
 }
 
-at::Tensor ZeroOptimizer::PieceState(const Slot& slot, size_t i, const at::Tensor& flat,
-                                     const FlatRange& range) {
-  switch (slot.rule->states()[i].extent) {
+at::Tensor ZeroOptimizer::Slot::PieceState(size_t i, const at::Tensor& flat,
+                                           const FlatRange& range) const {
+  switch (rule->states()[i].extent) {
     case RuleState::Extent::kElement:
       return Part(flat, range);
     case RuleState::Extent::kBlock:
       return Part(flat, BlocksOf(range));
     default:
-      return slot.states[i];
+      return states[i];
   }
 }
 
@@ -244,7 +244,7 @@ void ZeroOptimizer::UpdateStretch(const Bucket& bucket, const Stretch& stretch,
                           .offset = slot->held.begin - slot->part.begin + in_own.begin,
                           .shape = slot->parameter->tensor().sizes().vec()};
         for (size_t i = 0; i < stretch.states.size(); ++i) {
-          piece.states.push_back(PieceState(*slot, i, stretch.states[i], here));
+          piece.states.push_back(slot->PieceState(i, stretch.states[i], here));
         }
         pieces.push_back(std::move(piece));
       }

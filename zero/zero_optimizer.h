@@ -44,7 +44,6 @@
 #include "lathe/layers/gradient_sink.h"
 #include "lathe/layers/parameter.h"
 #include "lathe/zero/disk_store.h"
-#include "lathe/zero/flat_layout.h"
 #include "lathe/zero/flat_weights.h"
 #include "lathe/zero/rule_set.h"
 #include "lathe/zero/update_rule.h"
@@ -159,8 +158,6 @@ class ZeroOptimizer {
   void SumParts() const;
   double GradientNorm() const;
   void UpdateStretch(const Bucket& bucket, const Stretch& stretch, UpdateStep step) const;
-  static at::Tensor PieceState(const Slot& slot, size_t i, const at::Tensor& flat,
-                               const FlatRange& range);
   void StepInPlace(const UpdateStep& step);
   void StepOffloaded(const UpdateStep& step);
   struct Passage;

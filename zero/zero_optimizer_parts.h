@@ -37,6 +37,9 @@ struct ZeroOptimizer::Slot {
   // [held.size()], views of the bucket's. Of a frozen parameter only the weights.
   at::Tensor weight, grad, master;
   std::vector<at::Tensor> states;  // as the rule names them; empty where nothing is held
+
+  // State i of the piece that lies at `range` of a stretch, which has `flat` of the state.
+  at::Tensor PieceState(size_t i, const at::Tensor& flat, const FlatRange& range) const;
 };
 
 // Elements of a bucket's `own` in memory, with what an update changes: all of them, or those that a

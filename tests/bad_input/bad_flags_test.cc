@@ -1,6 +1,7 @@
 // Wrong command lines, configuration files, environments and folders.
 
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <string>
 #include <vector>
@@ -88,6 +89,23 @@ TEST_F(BadFlagsTest, DegreesThatDoNotFit) {
   Expect({"--pipeline_model_parallel_layout", "EttL"},
          {"--pipeline_model_parallel_layout EttL", "1 t (num_hidden_layers)"});
   Expect({"--nproc_per_node", "2", "--tp", "0"}, {"--tp", "0"});
+}
+
+TEST_F(BadFlagsTest, Optimizers) {
+  Expect({"--optim", "galore_adamw"}, {"--optim", "galore_adamw", "not implemented"});
+  Expect({"--optim", "sgd", "--optim_args", "momentun=0.9"},
+         {"--optim_args", "momentun", "momentum, dampening, nesterov"});
+  Expect({"--optim_args", "momentum=0.9"}, {"--optim_args", "adamw_torch_fused", "state_dtype"});
+  for (const char* optim : {"muon", "adafactor", "adamw_8bit", "lion_8bit"}) {
+    Expect({"--optim", optim, "--nproc_per_node", "2", "--tp", "2"},
+           {absl::StrCat("--optim ", optim), "--tensor_model_parallel_size 2", "whole tensors"});
+  }
+  const std::string file = folder_ + "/disk.json";
+  std::ofstream(file) << R"({"zero_optimization": {"stage": 2, "offload_optimizer": {
+      "device": "nvme", "nvme_path": ")"
+                      << folder_ << R"("}}})";
+  Expect({"--optim", "muon", "--deepspeed", file},
+         {"--optim muon", file, "offload_optimizer.device \"nvme\""});
 }
 
 TEST_F(BadFlagsTest, MissingInputs) {
