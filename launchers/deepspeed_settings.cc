@@ -19,7 +19,7 @@ namespace {
 
 // DeepSpeed's defaults where the file says nothing; zero_settings.h has the others.
 constexpr double kLearningRate = 1e-3;
-constexpr double kBeta1 = 0.9, kBeta2 = 0.999;
+constexpr double kBeta1 = 0.9, kBeta2 = 0.999, kLionBeta2 = 0.99;
 constexpr double kEpsilon = 1e-8;
 constexpr double kWeightDecay = 0;
 constexpr double kGradientClipping = 1.0;
@@ -184,6 +184,20 @@ class Resolver {
     return Wrong(json_, "data_types.grad_accum_dtype: ", checked.message());
   }
 
+  // The file's optimizer, which holds in place of --optim's default.
+  void ResolveRule(const DeepSpeedOptimizer& optimizer) {
+    std::vector<std::string> names = {"adamw_torch_fused", "adamw_torch"};
+    if (optimizer.rule == DeepSpeedOptimizer::Rule::kAdam) names = {"adam"};
+    if (optimizer.rule == DeepSpeedOptimizer::Rule::kLion) names = {"lion_32bit"};
+    const bool agrees = std::find(names.begin(), names.end(), flags_.optim()) != names.end();
+    if (agrees) return;
+    if (flags_.has_optim()) {
+      Contradict("optimizer.type", Text(optimizer.type), "optim", flags_.optim());
+    } else {
+      training().set_optim(names[0]);
+    }
+  }
+
   void ResolveOptimizer() {
     const Flag<double> clip = {"max_grad_norm", flags_.has_max_grad_norm(), flags_.max_grad_norm()};
     const double max_grad_norm =
@@ -191,6 +205,8 @@ class Resolver {
     if (max_grad_norm != clip.value) training().set_max_grad_norm(max_grad_norm);
     if (!json_.optimizer) return;
     const DeepSpeedOptimizer& optimizer = *json_.optimizer;
+    ResolveRule(optimizer);
+    const bool is_lion = optimizer.rule == DeepSpeedOptimizer::Rule::kLion;
     DeepSpeedValue<double> beta1, beta2;
     beta1.is_auto = beta2.is_auto = optimizer.betas.is_auto;
     if (optimizer.betas.value) {
@@ -201,8 +217,11 @@ class Resolver {
     const Flag<double> eps = {"adam_epsilon", flags_.has_adam_epsilon(), flags_.adam_epsilon()};
     const Flag<double> decay = {"weight_decay", flags_.has_weight_decay(), flags_.weight_decay()};
     training().set_adam_beta1(Hold("optimizer.params.betas[0]", beta1, flag1, kBeta1));
-    training().set_adam_beta2(Hold("optimizer.params.betas[1]", beta2, flag2, kBeta2));
-    training().set_adam_epsilon(Hold("optimizer.params.eps", optimizer.eps, eps, kEpsilon));
+    training().set_adam_beta2(
+        Hold("optimizer.params.betas[1]", beta2, flag2, is_lion ? kLionBeta2 : kBeta2));
+    if (!is_lion) {
+      training().set_adam_epsilon(Hold("optimizer.params.eps", optimizer.eps, eps, kEpsilon));
+    }
     const double weight_decay =
         Hold("optimizer.params.weight_decay", optimizer.weight_decay, decay, kWeightDecay);
     training().set_weight_decay(weight_decay);

@@ -61,6 +61,7 @@ Values Described(const DeepSpeedSettings& settings,
       {"lr", text(a.learning_rate())},
       {"betas", absl::StrCat(a.adam_beta1(), " ", a.adam_beta2())},
       {"eps", text(a.adam_epsilon())},
+      {"optim", a.optim()},
       {"weight_decay", text(a.weight_decay())},
       {"all_decay", settings.all_parameters_decay ? "yes" : "no"},
       {"precision", a.bf16()   ? "bf16"

@@ -46,11 +46,25 @@ absl::Status CheckTypes(const Json& root, std::string_view source) {
     return type->get<std::string>();
   };
   const std::optional<std::string> optimizer = type_of("optimizer");
-  if (optimizer && !absl::EqualsIgnoreCase(*optimizer, "AdamW") &&
-      !absl::EqualsIgnoreCase(*optimizer, "Adam")) {
+  const auto is = [&](std::string_view type) {
+    return optimizer && absl::EqualsIgnoreCase(*optimizer, type);
+  };
+  if (is("Muon")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(source, ": optimizer.type \"", *optimizer,
+                     "\" is not implemented: it has two learning rates, muon_lr and adam_lr; leave "
+                     "the block out "
+                     "and give --optim muon, which has one"));
+  }
+  if (is("SGD")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(source, ": optimizer.type \"", *optimizer,
+                     "\" is not implemented; leave the block out and give --optim sgd"));
+  }
+  if (optimizer && !is("AdamW") && !is("Adam") && !is("Lion")) {
     return absl::InvalidArgumentError(absl::StrCat(source, ": optimizer.type \"", *optimizer,
                                                    "\" is not implemented in this version; "
-                                                   "use AdamW or Adam"));
+                                                   "use AdamW, Adam or Lion"));
   }
   const std::optional<std::string> scheduler = type_of("scheduler");
   if (scheduler && !SchedulerParameters().contains(*scheduler)) {
@@ -121,13 +135,19 @@ absl::Status ReadOptimizer(const DeepSpeedCheck& check, DeepSpeedJson* json) {
   DeepSpeedValue<bool> adam_w_mode;
   reader.Read("optimizer.type", &type);
   reader.Read("optimizer.params.adam_w_mode", &adam_w_mode);
-  if (!type.value) return Wrong(*json, "optimizer.type is missing; expected AdamW or Adam");
+  if (!type.value) return Wrong(*json, "optimizer.type is missing; expected AdamW, Adam or Lion");
   optimizer.type = *type.value;
   if (absl::EqualsIgnoreCase(optimizer.type, "adam") && !adam_w_mode.value_or(true)) {
-    return Wrong(
-        *json,
-        "optimizer.params.adam_w_mode false is not implemented in this version: weight decay "
-        "is decoupled; leave it out");
+    optimizer.rule = DeepSpeedOptimizer::Rule::kAdam;
+  }
+  if (absl::EqualsIgnoreCase(optimizer.type, "lion")) {
+    optimizer.rule = DeepSpeedOptimizer::Rule::kLion;
+    for (const char* name : {"eps", "adam_w_mode"}) {
+      const std::string path = absl::StrCat("optimizer.params.", name);
+      if (reader.Has(path)) {
+        return Wrong(*json, path, " is not a parameter of Lion, which has lr, betas, weight_decay");
+      }
+    }
   }
   reader.Read("optimizer.params.lr", &optimizer.lr);
   reader.Read("optimizer.params.eps", &optimizer.eps);

@@ -49,9 +49,12 @@ struct DeepSpeedFp16 {
   DeepSpeedValue<int64_t> min_loss_scale;
 };
 
-// Adam and AdamW, which DeepSpeed takes for the same unless adam_w_mode is false.
+// Adam and AdamW, which DeepSpeed takes for the same unless adam_w_mode is false, or Lion.
 struct DeepSpeedOptimizer {
+  enum class Rule { kAdamW, kAdam, kLion };
+
   std::string type;  // as written
+  Rule rule = Rule::kAdamW;
   DeepSpeedValue<double> lr;
   DeepSpeedValue<std::pair<double, double>> betas;
   DeepSpeedValue<double> eps;

@@ -217,7 +217,14 @@ TEST(DeepSpeedJsonTest, Optimizer) {
   EXPECT_EQ(json.optimizer->weight_decay.value, 3e-7);
   EXPECT_THAT(json.notes, IsEmpty());
   // For AdamW DeepSpeed does not look at adam_w_mode.
-  Parsed(R"({"optimizer": {"type": "adamw", "params": {"adam_w_mode": false}}})");
+  using Rule = DeepSpeedOptimizer::Rule;
+  const auto rule_of = [](const char* text) { return Parsed(text).optimizer->rule; };
+  EXPECT_EQ(rule_of(R"({"optimizer": {"type": "adamw", "params": {"adam_w_mode": false}}})"),
+            Rule::kAdamW);
+  EXPECT_EQ(rule_of(R"({"optimizer": {"type": "Adam"}})"), Rule::kAdamW);
+  EXPECT_EQ(rule_of(R"({"optimizer": {"type": "Adam", "params": {"adam_w_mode": false}}})"),
+            Rule::kAdam);
+  EXPECT_EQ(rule_of(R"({"optimizer": {"type": "lion", "params": {"lr": 1e-4}}})"), Rule::kLion);
   Parsed(R"({"optimizer": null, "scheduler": null})");
 }
 
@@ -307,14 +314,17 @@ TEST(DeepSpeedJsonTest, WhatIsWrongIsNamedWithItsPath) {
            "twice; keep offload_optimizer"},
           // Optimizers and schedulers.
           {R"({"optimizer": {"params": {"lr": 1}}})",
-           "optimizer.type is missing; expected AdamW or Adam"},
+           "optimizer.type is missing; expected AdamW, Adam or Lion"},
           {R"({"optimizer": {"type": "OneBitAdam", "params": {"lr": 2e-4, "freeze_step": 400}}})",
-           "optimizer.type \"OneBitAdam\" is not implemented in this version; use AdamW or Adam"},
+           "optimizer.type \"OneBitAdam\" is not implemented in this version; use AdamW, Adam or "
+           "Lion"},
           {R"({"optimizer": {"type": "Muon", "params": {"momentum": 0.9}}})",
-           "optimizer.type \"Muon\" is not implemented in this version; use AdamW or Adam"},
-          {R"({"optimizer": {"type": "Adam", "params": {"adam_w_mode": false}}})",
-           "optimizer.params.adam_w_mode false is not implemented in this version: weight decay is "
-           "decoupled; leave it out"},
+           "optimizer.type \"Muon\" is not implemented: it has two learning rates, muon_lr and "
+           "adam_lr; leave the block out and give --optim muon, which has one"},
+          {R"({"optimizer": {"type": "SGD", "params": {"momentum": 0.9}}})",
+           "optimizer.type \"SGD\" is not implemented; leave the block out and give --optim sgd"},
+          {R"({"optimizer": {"type": "Lion", "params": {"eps": 1e-8}}})",
+           "optimizer.params.eps is not a parameter of Lion, which has lr, betas, weight_decay"},
           {R"({"optimizer": {"type": "AdamW", "params": {"betas": [0.9]}}})",
            "optimizer.params.betas is [0.9]; expected two numbers from 0 to below 1, or \"auto\""},
           {R"({"optimizer": {"type": "AdamW", "params": {"betas": [0.9, 1]}}})",

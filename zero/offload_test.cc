@@ -17,6 +17,7 @@
 #include "lathe/layers/linear.h"
 #include "lathe/layers/memory_meter.h"
 #include "lathe/zero/disk_store.h"
+#include "lathe/zero/rule_set.h"
 #include "lathe/zero/unit_runner.h"
 #include "lathe/zero/zero_optimizer.h"
 
@@ -39,7 +40,7 @@ struct Result {
 
 // Three updates of a chain of layers, of which the first is frozen, of two micro batches each.
 Result Train(const ParallelContext& context, int stage, at::ScalarType dtype,
-             const Offload& offload) {
+             const Offload& offload, const RuleSet& rules = AdamWRules({})) {
   const auto disk = DiskStore::Create(testing::TempDir(), {.queue_depth = 4});
   EXPECT_TRUE(disk.ok()) << disk.status();
   const int64_t before = MemoryMeter::current_bytes();
@@ -57,7 +58,7 @@ Result Train(const ParallelContext& context, int stage, at::ScalarType dtype,
   ZeroUnits units({.persistence_threshold = 0});
   PlainRunner plain;
   UnitRunner runner(units, plain);
-  ZeroOptions options{.stage = stage, .reduce_bucket_elements = 20000};
+  ZeroOptions options{.stage = stage, .rules = rules, .reduce_bucket_elements = 20000};
   if (offload.states) options.offload_states = {.disk = disk->get(), .stretch_elements = 4096};
   if (offload.weights) {
     options.offload_weights = {.disk = disk->get(),
@@ -102,9 +103,24 @@ void ExpectSameBits(const Result& a, const Result& b) {
   }
 }
 
-class OffloadTest : public testing::TestWithParam<int> {};  // ranks
+// Every rule that steps each element by itself, in stretches.
+TEST(OffloadTest, EveryElementwiseOptimizer) {
+  const auto context = ParallelContext::SingleProcess();
+  for (const RuleSet& rules :
+       {AdamRules({}), SgdRules({}), SgdRules({.momentum = 0.9}), LionRules({}),
+        WithBf16States(AdamWRules({})), WithBf16States(LionRules({}))}) {
+    SCOPED_TRACE(rules.name);
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+      const Result in_memory = Train(*context, 1, dtype, {}, rules);
+      EXPECT_FALSE(at::equal(in_memory.outputs[0], in_memory.outputs[2])) << "it must train";
+      ExpectSameBits(Train(*context, 1, dtype, {.states = true}, rules), in_memory);
+    }
+  }
+}
 
-TEST_P(OffloadTest, TheSameBitsAsInMemory) {
+class OffloadRanksTest : public testing::TestWithParam<int> {};  // ranks
+
+TEST_P(OffloadRanksTest, TheSameBitsAsInMemory) {
   RunThreadRanks(*ProcessMesh::Create({{"dp", GetParam()}}), [](const ParallelContext& context) {
     for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kDouble}) {
       SCOPED_TRACE(at::toString(dtype));
@@ -124,7 +140,7 @@ TEST_P(OffloadTest, TheSameBitsAsInMemory) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, OffloadTest, testing::Values(1, 2));
+INSTANTIATE_TEST_SUITE_P(Ranks, OffloadRanksTest, testing::Values(1, 2));
 
 TEST(OffloadTest, WhatStaysInMemory) {
   MemoryMeter::Install();
