@@ -1,7 +1,6 @@
 #include "lathe/launchers/main_guard.h"
 
 #include <fcntl.h>
-#include <malloc.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -23,18 +22,6 @@ void OpenStandardDescriptors() {
     descriptor = open("/dev/null", O_RDWR);
   } while (descriptor >= 0 && descriptor <= 2);
   if (descriptor > 2) close(descriptor);
-}
-
-// Buckets, activations and temporaries of the same sizes come and go with each step. Given back to
-// the kernel each time, as glibc does with large blocks, they cost a page fault per 4 KiB and the
-// zeroing of it: 9 % of the tokens per second of two ranks on two cores. One arena for all threads,
-// since others than the main one give large blocks back whatever is set. It takes some percent more
-// resident memory.
-void KeepFreedMemory() {
-  constexpr int kLarge = 1 << 30;
-  mallopt(M_MMAP_THRESHOLD, kLarge);
-  mallopt(M_TRIM_THRESHOLD, kLarge);
-  mallopt(M_ARENA_MAX, 1);
 }
 
 // LibTorch's messages go on with a stack trace, and say that memory is short in their own way.
@@ -71,7 +58,6 @@ void PrintError(std::string_view message) {
 
 void GuardedMain(const std::function<absl::StatusOr<int>()>& body) {
   OpenStandardDescriptors();
-  KeepFreedMemory();
   std::signal(SIGPIPE, SIG_IGN);
   // Beyond a limit on file sizes writes fail with EFBIG, which is an error like a full disk.
   std::signal(SIGXFSZ, SIG_IGN);

@@ -25,6 +25,11 @@ absl::StatusOr<std::unique_ptr<DiskStore>> OpenDisk(const OffloadSettings& setti
 
 }  // namespace
 
+bool UsesDisk(const ZeroSettings& settings) {
+  return settings.offload_optimizer.device == OffloadDevice::kNvme ||
+         settings.offload_param.device == OffloadDevice::kNvme;
+}
+
 absl::StatusOr<Offload> BuildOffload(const ZeroSettings& settings, c10::Device device) {
   const OffloadSettings& states = settings.offload_optimizer;
   const OffloadSettings& weights = settings.offload_param;

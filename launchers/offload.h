@@ -20,6 +20,9 @@ struct Offload {
   WeightOffload weights;
 };
 
+// Whether something goes to a disk.
+bool UsesDisk(const ZeroSettings& settings);
+
 // Errors: DiskStore::Create's.
 absl::StatusOr<Offload> BuildOffload(const ZeroSettings& settings, c10::Device device);
 

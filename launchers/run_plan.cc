@@ -159,7 +159,11 @@ absl::Status ResolveReshard(RunPlan* run) {
         "--reshard_after_forward ", reshard, " is of ZeRO stage 3; this run has stage ",
         run->optimizer.stage, ": give a --deepspeed file with stage 3, or leave it out"));
   }
-  if (reshard == "always") run->units.reshard = Reshard::kAlways;
+  // Who sends weights away wants the memory, so nothing stays for the next micro batch's sake.
+  const bool offloads = run->zero.offload_param.device != OffloadDevice::kNone;
+  if (reshard == "always" || (reshard == "auto" && offloads)) {
+    run->units.reshard = Reshard::kAlways;
+  }
   if (reshard == "never") run->units.reshard = Reshard::kNever;
   return absl::OkStatus();
 }

@@ -13,6 +13,7 @@
 #include "lathe/base/python_json.h"
 #include "lathe/checkpoint/atomic_file.h"
 #include "lathe/datasets/data_loader.h"
+#include "lathe/launchers/freed_memory.h"
 #include "lathe/launchers/offload.h"
 #include "lathe/launchers/output_folder.h"
 #include "lathe/launchers/run_plan.h"
@@ -101,6 +102,11 @@ absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment&
   ABSL_ASSIGN_OR_RETURN(const RunPlan run, MakeRunPlan(flags, environment.world_size));
   const RunConfig& config = run.config;
   const TrainingArguments& a = config.training();
+  if (UsesDisk(run.zero)) {
+    ReturnFreedMemory();
+  } else {
+    KeepFreedMemory();
+  }
   ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<ParallelContext> context,
                         BuildContext(config, environment));
   // Until here a signal ends the process: it may be waiting for ranks that never come.
