@@ -17,18 +17,27 @@ struct LaunchEnvironment {
   int local_world_size = 1;
   std::string master_address = "127.0.0.1";
   int master_port = 29500;
-  std::string launcher = "none";  // "torchrun", "slurm", "open_mpi" or "none", for messages
+  std::string launcher = "none";  // "lathe" (our own), "torchrun", "slurm", "open_mpi" or "none"
+  // torchrun's agent serves the store at the master's port; else rank 0 does.
+  bool agent_store = false;
+  // How often torchrun has restarted the ranks: each time they meet anew.
+  int restart = 0;
+
+  bool several_hosts() const { return local_world_size < world_size; }
 };
 
 // `get` returns a variable's value or null: std::getenv in programs, a table in tests.
-//   torchrun  RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE
-//   Slurm     SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID, SLURM_NTASKS_PER_NODE or
-//             SLURM_STEP_NUM_NODES
+//   torchrun  RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, TORCHELASTIC_USE_AGENT_STORE,
+//             TORCHELASTIC_RESTART_COUNT
+//   Slurm     SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID; SLURM_NTASKS_PER_NODE or
+//             SLURM_STEP_TASKS_PER_NODE with SLURM_NODEID or SLURM_STEP_NUM_NODES
 //   Open MPI  OMPI_COMM_WORLD_RANK, _SIZE, _LOCAL_RANK, _LOCAL_SIZE
-// MASTER_ADDR and MASTER_PORT count under each of them; with more than one node MASTER_ADDR is
-// needed.
-// Errors: InvalidArgument naming the variable that is missing or is no number, or a rank outside
-// the world.
+// MASTER_ADDR and MASTER_PORT count under each of them. Without MASTER_ADDR ranks on one machine
+// meet on loopback, and Slurm's on the first node of SLURM_STEP_NODELIST or SLURM_JOB_NODELIST;
+// without MASTER_PORT the port is 29500 or, so that jobs on one machine do not meet, one from 20000
+// on that follows from the job's id (SLURM_JOB_ID and SLURM_STEP_ID, PMIX_NAMESPACE).
+// Errors: InvalidArgument naming the variable that is missing, and what to give for it, or that is
+// no number; a rank outside the world.
 absl::StatusOr<LaunchEnvironment> ReadLaunchEnvironment(
     const std::function<const char*(const char*)>& get);
 

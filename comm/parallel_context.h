@@ -4,7 +4,7 @@
 //
 //   std::unique_ptr<ParallelContext> alone = ParallelContext::SingleProcess();
 //   ABSL_ASSIGN_OR_RETURN(auto context, ParallelContext::Create(
-//       mesh, rank, ConnectGloo(store, timeout, /*loopback=*/true), c10::kCPU));
+//       mesh, rank, ConnectGloo(store, timeout, "127.0.0.1"), c10::kCPU));
 //   context->Group({"tp"}).AllReduce(x);
 //
 // Group creation is collective: all ranks create the same groups in the same order, in Create and

@@ -4,6 +4,7 @@
 #define LATHE_LAUNCHERS_DEVICE_H_
 
 #include <chrono>
+#include <string>
 #include <string_view>
 
 #include "absl/status/statusor.h"
@@ -21,9 +22,10 @@ namespace lathe {
 absl::StatusOr<c10::Device> ChooseDevice(bool use_cpu, std::string_view backend,
                                          const LaunchEnvironment& environment);
 
-// The transport for ranks that compute on `device`. `loopback`: all ranks are on this machine.
+// The transport for ranks that compute on `device`. Gloo listens at `address`; NCCL chooses by
+// itself (NCCL_SOCKET_IFNAME).
 BackendFactory ConnectRanks(c10::Device device, RendezvousStore store,
-                            std::chrono::milliseconds timeout, bool loopback);
+                            std::chrono::milliseconds timeout, const std::string& address);
 
 }  // namespace lathe
 

@@ -15,8 +15,8 @@ absl::StatusOr<c10::Device> ChooseDevice(bool, std::string_view backend, const L
 }
 
 BackendFactory ConnectRanks(c10::Device, RendezvousStore store, std::chrono::milliseconds timeout,
-                            bool loopback) {
-  return ConnectGloo(std::move(store), timeout, loopback);
+                            const std::string& address) {
+  return ConnectGloo(std::move(store), timeout, address);
 }
 
 }  // namespace lathe

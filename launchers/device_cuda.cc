@@ -49,8 +49,8 @@ absl::StatusOr<c10::Device> ChooseDevice(bool use_cpu, std::string_view backend,
 }
 
 BackendFactory ConnectRanks(c10::Device device, RendezvousStore store,
-                            std::chrono::milliseconds timeout, bool loopback) {
-  if (device.is_cpu()) return ConnectGloo(std::move(store), timeout, loopback);
+                            std::chrono::milliseconds timeout, const std::string& address) {
+  if (device.is_cpu()) return ConnectGloo(std::move(store), timeout, address);
   return ConnectNccl(std::move(store), timeout, device);
 }
 

@@ -1,6 +1,7 @@
 #include "lathe/launchers/local_launcher.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -19,7 +20,7 @@
 #include "absl/status/status_macros.h"
 #include "absl/strings/str_cat.h"
 #include "lathe/base/beacon.h"
-#include "lathe/comm/launch_environment.h"
+#include "lathe/launchers/launcher_link.h"
 #include "lathe/launchers/rank_watch.h"
 
 namespace lathe {
@@ -50,21 +51,33 @@ int FreePort() {
   return port;
 }
 
-void SetEnvironment(int rank, int num_ranks, int port) {
-  const std::string count = std::to_string(num_ranks), mine = std::to_string(rank);
-  setenv("RANK", mine.c_str(), 1);
-  setenv("LOCAL_RANK", mine.c_str(), 1);
-  setenv("WORLD_SIZE", count.c_str(), 1);
-  setenv("LOCAL_WORLD_SIZE", count.c_str(), 1);
-  setenv("MASTER_ADDR", "127.0.0.1", 1);
-  setenv("MASTER_PORT", std::to_string(port).c_str(), 1);
+void SetEnvironment(const LaunchNode& node, int local_rank) {
+  setenv("RANK", std::to_string(node.first_rank + local_rank).c_str(), 1);
+  setenv("LOCAL_RANK", std::to_string(local_rank).c_str(), 1);
+  setenv("WORLD_SIZE", std::to_string(node.world_size).c_str(), 1);
+  setenv("LOCAL_WORLD_SIZE", std::to_string(node.num_ranks).c_str(), 1);
+  setenv("MASTER_ADDR", node.master_address.c_str(), 1);
+  setenv("MASTER_PORT", std::to_string(node.master_port).c_str(), 1);
+  setenv("LATHE_LAUNCHER", "1", 1);
+  // An agent of torchrun's that serves a store is none of these ranks'.
+  unsetenv("TORCHELASTIC_USE_AGENT_STORE");
+  unsetenv("TORCHELASTIC_RESTART_COUNT");
+  if (!node.visible_gpus.empty()) setenv("CUDA_VISIBLE_DEVICES", node.visible_gpus.c_str(), 1);
   const int cores = std::max(1u, std::thread::hardware_concurrency());
-  setenv("OMP_NUM_THREADS", std::to_string(std::max(1, cores / num_ranks)).c_str(), 0);
+  setenv("OMP_NUM_THREADS", std::to_string(std::max(1, cores / node.num_ranks)).c_str(), 0);
   // Idle OpenMP threads must not spin on cores that other ranks need.
   setenv("GOMP_SPINCOUNT", "0", 0);
 }
 
-pid_t StartRank(char** argv, int rank, int num_ranks, int port, const BeaconBoard& board,
+// What the launcher of many machines says is for this process alone.
+void DetachFromLink() {
+  const int null = open("/dev/null", O_RDONLY);
+  if (null < 0) return;
+  dup2(null, STDIN_FILENO);
+  if (null != STDIN_FILENO) close(null);
+}
+
+pid_t StartRank(char** argv, int local_rank, const LaunchNode& node, const BeaconBoard& board,
                 pid_t launcher) {
   const pid_t pid = fork();
   if (pid != 0) return pid;
@@ -75,43 +88,48 @@ pid_t StartRank(char** argv, int rank, int num_ranks, int port, const BeaconBoar
   if (getppid() != launcher) _exit(127);  // the launcher died before the line above
   signal(SIGTERM, SIG_DFL);
   signal(SIGINT, SIG_DFL);
-  SetEnvironment(rank, num_ranks, port);
-  board.Offer(rank);
+  SetEnvironment(node, local_rank);
+  if (node.linked) DetachFromLink();
+  board.Offer(local_rank);
   execv("/proc/self/exe", argv);
-  std::fprintf(stderr, "error: cannot start rank %d: %s\n", rank, std::strerror(errno));
+  std::fprintf(stderr, "error: cannot start rank %d: %s\n", node.first_rank + local_rank,
+               std::strerror(errno));
   _exit(127);
 }
 
 }  // namespace
 
-bool IsRank() {
-  const auto env = ReadLaunchEnvironment(std::getenv);
-  // A broken environment is reported by whoever reads it next. A job of one task may start ranks.
-  return !env.ok() || env->world_size > 1;
-}
-
-absl::StatusOr<int> LaunchLocalRanks(char** argv, int num_ranks, int hang_timeout_seconds) {
-  if (num_ranks > kMostRanks) {
+absl::StatusOr<int> LaunchLocalRanks(char** argv, const LaunchNode& plan,
+                                     int hang_timeout_seconds) {
+  LaunchNode node = plan;
+  if (node.num_ranks > kMostRanks) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--nproc_per_node ", num_ranks, ": expected at most ", kMostRanks));
+        absl::StrCat("--nproc_per_node ", node.num_ranks, ": expected at most ", kMostRanks));
   }
-  ABSL_ASSIGN_OR_RETURN(const BeaconBoard board, BeaconBoard::Create(num_ranks));
+  ABSL_ASSIGN_OR_RETURN(const BeaconBoard board, BeaconBoard::Create(node.num_ranks));
   struct sigaction action = {};
   action.sa_handler = OnSignal;
   sigaction(SIGTERM, &action, nullptr);
   sigaction(SIGINT, &action, nullptr);
   action.sa_handler = OnChild;
   sigaction(SIGCHLD, &action, nullptr);
-  const int port = FreePort();
+  if (node.master_port == 0) node.master_port = FreePort();
   const pid_t self = getpid();
-  RankWatch watch(board, hang_timeout_seconds, pending_signal);
-  for (int rank = 0; rank < num_ranks; ++rank) {
-    const pid_t pid = StartRank(argv, rank, num_ranks, port, board, self);
+  LauncherLink link(STDIN_FILENO);
+  RankWatch watch(board,
+                  {.hang_timeout_seconds = hang_timeout_seconds,
+                   .first_rank = node.first_rank,
+                   .sees_all_ranks = node.has_all_ranks(),
+                   .link = node.linked ? &link : nullptr},
+                  pending_signal);
+  for (int local_rank = 0; local_rank < node.num_ranks; ++local_rank) {
+    const pid_t pid = StartRank(argv, local_rank, node, board, self);
     if (pid < 0) {
       const int error = errno;
       watch.End();
       watch.UntilTheEnd();
-      return absl::ErrnoToStatus(error, absl::StrCat("cannot start rank ", rank));
+      return absl::ErrnoToStatus(error,
+                                 absl::StrCat("cannot start rank ", node.first_rank + local_rank));
     }
     watch.Add(pid);
   }

@@ -3,6 +3,7 @@
 // small Qwen2 on Jane Austen.
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 #include <string>
 
 #include "absl/status/status_macros.h"
@@ -12,6 +13,8 @@
 #include "lathe/base/logging.h"
 #include "lathe/base/runfiles.h"
 #include "lathe/comm/launch_environment.h"
+#include "lathe/launchers/host_launcher.h"
+#include "lathe/launchers/launch_plan.h"
 #include "lathe/launchers/local_launcher.h"
 #include "lathe/launchers/main_guard.h"
 #include "lathe/launchers/run_config.pb.h"
@@ -58,10 +61,14 @@ absl::StatusOr<int> Run(int argc, char** argv) {
   if (!flags.print.empty()) {
     return std::fputs(flags.print.c_str(), stdout) < 0 || std::fflush(stdout) != 0;
   }
-  if (const int ranks = config.parallel().nproc_per_node(); ranks > 1 && !lathe::IsRank()) {
+  ABSL_ASSIGN_OR_RETURN(const std::optional<lathe::LaunchPlan> plan,
+                        lathe::PlanLaunch(config.parallel(), std::getenv));
+  if (plan) {
     // Said once, by the launcher, rather than by every rank.
-    ABSL_RETURN_IF_ERROR(lathe::MakeRunPlan(config, ranks).status());
-    return lathe::LaunchLocalRanks(argv, ranks, config.parallel().hang_timeout_in_seconds());
+    ABSL_RETURN_IF_ERROR(lathe::MakeRunPlan(config, plan->world_size()).status());
+    return plan->through_ssh ? lathe::LaunchHosts(argv, *plan)
+                             : lathe::LaunchLocalRanks(argv, plan->nodes[0],
+                                                       config.parallel().hang_timeout_in_seconds());
   }
   ABSL_RETURN_IF_ERROR(lathe::ConnectBeacon());
   ABSL_ASSIGN_OR_RETURN(const lathe::LaunchEnvironment environment,

@@ -31,6 +31,7 @@ constexpr seconds kToStart(60);
 // Between two looks: more means that this process itself was stopped, or its whole machine.
 constexpr seconds kMostBetweenLooks(5);
 constexpr int kMostRanksByName = 16;
+constexpr int kAbandonedExitCode = 1;
 
 int ExitCode(int status) {
   return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
@@ -79,6 +80,18 @@ void RankWatch::SignalAll(int signal) const {
   }
 }
 
+void RankWatch::ListenToLauncher() {
+  if (options_.link == nullptr || abandoned_) return;
+  const LauncherLink::State state = options_.link->Poll(pending_signal_);
+  if (state == LauncherLink::State::kUp) return;
+  abandoned_ = true;
+  if (state == LauncherLink::State::kLost && !ended_ && culprit_ < 0) {
+    std::fprintf(stderr, "host %s has lost the launcher that started it; ending its ranks\n",
+                 HostName().c_str());
+  }
+  SignalAll(SIGKILL);
+}
+
 void RankWatch::PassSignalOn() {
   const int signal = pending_signal_;
   if (signal == 0) return;
@@ -89,8 +102,13 @@ void RankWatch::PassSignalOn() {
 int RankWatch::UntilTheEnd() {
   while (num_running_ > 0) {
     const Clock::time_point now = Clock::now();
+    ListenToLauncher();
     PassSignalOn();
     Reap(now);
+    if (abandoned_) {
+      usleep(20000);
+      continue;
+    }
     ReadBeacons(now);
     if (culprit_ < 0 && hang_timeout_.count() > 0) LookForHang(now);
     if (culprit_ >= 0 && !reported_ && (now > failed_at_ + kUntilReport || OthersWait(now))) {
@@ -102,6 +120,7 @@ int RankWatch::UntilTheEnd() {
     }
     if (num_running_ > 0) usleep(20000);  // or until a child ends: its signal has a handler
   }
+  if (abandoned_) return kAbandonedExitCode;
   if (culprit_ >= 0 && !reported_) Report(HowItEnded());
   return culprit_ >= 0 ? ExitCode(ranks_[culprit_].status) : result_;
 }
@@ -167,7 +186,7 @@ bool RankWatch::StandsStill(const Rank& rank, Clock::time_point now) const {
 }
 
 void RankWatch::LookForHang(Clock::time_point now) {
-  bool all_stand_still = true;
+  bool all_stand_still = options_.sees_all_ranks;
   for (const Rank& rank : ranks_) {
     all_stand_still = all_stand_still && (!rank.running || StandsStill(rank, now));
   }
@@ -204,7 +223,7 @@ std::string RankWatch::WhereOthersAre() const {
     if (i == culprit_ || (!rank.running && !Failed(rank.status))) continue;
     places[rank.last.collective.empty() ? absl::StrCat(" in ", PhaseName(rank.last.phase))
                                         : absl::StrCat(" waiting in ", rank.last.collective)]
-        .push_back(i);
+        .push_back(options_.first_rank + i);
   }
   std::vector<std::string> parts;
   for (const auto& [place, ranks] : places) parts.push_back(absl::StrCat(Names(ranks), place));
@@ -214,9 +233,9 @@ std::string RankWatch::WhereOthersAre() const {
 void RankWatch::Report(const std::string& what_happened) {
   reported_ = true;
   const std::string others = WhereOthersAre();
-  std::fprintf(stderr, "rank %d %s on host %s, %s%s%s; ending the others\n", culprit_,
-               what_happened.c_str(), HostName().c_str(), Where(ranks_[culprit_].last).c_str(),
-               others.empty() ? "" : "; ", others.c_str());
+  std::fprintf(stderr, "rank %d %s on host %s, %s%s%s; ending the others\n",
+               options_.first_rank + culprit_, what_happened.c_str(), HostName().c_str(),
+               Where(ranks_[culprit_].last).c_str(), others.empty() ? "" : "; ", others.c_str());
 }
 
 }  // namespace lathe

@@ -1,7 +1,7 @@
 // The local launcher's eye on its ranks: who has died, who has stopped moving, and that nobody
 // outlives the others for long.
 //
-//   RankWatch watch(board, /*hang_timeout_seconds=*/600, pending_signal);
+//   RankWatch watch(board, {.hang_timeout_seconds = 600}, pending_signal);
 //   watch.Add(pid);                       // rank 0, 1, ...
 //   const int exit_code = watch.UntilTheEnd();
 //
@@ -11,9 +11,10 @@
 // failed outside of a collective: within one, it is the other side that is to blame.
 //
 // A rank hangs when its beacon (lathe/base/beacon.h) has stood still for the timeout, while it is
-// stopped (SIGSTOP, a debugger) or outside of any collective, or when all ranks stand still: then
-// the one that did first. It is named likewise, and all are killed at once. The start, libraries
-// and first reads included, may take a minute without a sign whatever the timeout.
+// stopped (SIGSTOP, a debugger) or outside of any collective, or when all ranks of the run are here
+// and stand still: then the one that did first. It is named likewise, and all are killed at once.
+// The start, libraries and first reads included, may take a minute without a sign whatever the
+// timeout.
 //
 // Thread rule: one thread, the one that started the ranks.
 #ifndef LATHE_LAUNCHERS_RANK_WATCH_H_
@@ -27,16 +28,30 @@
 #include <vector>
 
 #include "lathe/base/beacon.h"
+#include "lathe/launchers/launcher_link.h"
 
 namespace lathe {
 
+struct RankWatchOptions {
+  int hang_timeout_seconds = 0;  // 0: nothing is a hang
+  int first_rank = 0;
+  // Else some are on other machines: all ranks here may wait for one of those as long as it takes.
+  bool sees_all_ranks = true;
+  // Not null: the launcher of many machines, whose signals are passed on, and without which the
+  // ranks do not live.
+  LauncherLink* link = nullptr;
+};
+
 class RankWatch {
  public:
-  // `hang_timeout_seconds` 0: nothing is a hang. A signal in `pending_signal` is passed on to the
-  // ranks and set to 0. References must outlive the object.
-  RankWatch(const BeaconBoard& board, int hang_timeout_seconds,
+  // A signal in `pending_signal` is passed on to the ranks and set to 0. References must outlive
+  // the object.
+  RankWatch(const BeaconBoard& board, const RankWatchOptions& options,
             volatile sig_atomic_t& pending_signal)
-      : board_(board), hang_timeout_(hang_timeout_seconds), pending_signal_(pending_signal) {}
+      : board_(board),
+        options_(options),
+        hang_timeout_(options.hang_timeout_seconds),
+        pending_signal_(pending_signal) {}
 
   // The next rank's process, a child of this one.
   void Add(pid_t pid);
@@ -45,8 +60,9 @@ class RankWatch {
   void End() { SignalAll(SIGKILL); }
 
   // Returns when all ranks are gone: the exit code of the one that is to blame, 128 + signal if it
-  // was killed; else 75 if they were stopped (lathe/trainer/stop_request.h), 0 if not. When a rank
-  // fails, the others get 5 seconds to report and are then killed (60 when one ends well).
+  // was killed; 1 if the link has ended; else 75 if they were stopped
+  // (lathe/trainer/stop_request.h), 0 if not. When a rank fails, the others get 5 seconds to report
+  // and are then killed (60 when one ends well).
   int UntilTheEnd();
 
  private:
@@ -62,6 +78,7 @@ class RankWatch {
 
   void SignalAll(int signal) const;
   void PassSignalOn();
+  void ListenToLauncher();
   void Reap(Clock::time_point now);
   void NoteEnd(int rank, Clock::time_point now);
   void ReadBeacons(Clock::time_point now);
@@ -74,13 +91,15 @@ class RankWatch {
   std::string WhereOthersAre() const;
 
   const BeaconBoard& board_;
+  const RankWatchOptions options_;
   const std::chrono::seconds hang_timeout_;
   volatile sig_atomic_t& pending_signal_;
   std::vector<Rank> ranks_;
   int num_running_ = 0;
   int culprit_ = -1;  // the rank that is to blame, as far as is known
   bool reported_ = false, ended_ = false;
-  int result_ = 0;  // while nobody has failed
+  bool abandoned_ = false;  // the link has ended: nobody here is to blame
+  int result_ = 0;          // while nobody has failed
   Clock::time_point last_look_ = Clock::now(), failed_at_;
   Clock::time_point deadline_ = Clock::time_point::max();  // when those who are left are killed
 };

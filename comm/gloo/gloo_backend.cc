@@ -1,10 +1,13 @@
 #include "lathe/comm/gloo/gloo_backend.h"
 
-#include <cstdlib>
 #include <memory>
+#include <stdexcept>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "c10/util/Exception.h"
 #include "lathe/comm/backend.h"
 #include "torch/csrc/distributed/c10d/PrefixStore.hpp"
 #include "torch/csrc/distributed/c10d/ProcessGroupGloo.hpp"
@@ -61,22 +64,26 @@ class GlooBackend : public Backend {
 }  // namespace
 
 BackendFactory ConnectGloo(RendezvousStore store, std::chrono::milliseconds timeout,
-                           bool loopback) {
-  return [store = std::move(store), timeout, loopback](const std::string& group,
-                                                       const std::vector<int>& ranks, int rank) {
-    auto options = c10d::ProcessGroupGloo::Options::create(timeout);
-    const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
-    if (interface != nullptr && *interface != '\0') {
-      options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForInterface(interface));
-    } else if (loopback) {
-      options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1"));
-    } else {
-      options->devices.push_back(c10d::ProcessGroupGloo::createDefaultDevice());
+                           const std::string& address) {
+  return [store = std::move(store), timeout, address](const std::string& group,
+                                                      const std::vector<int>& ranks, int rank) {
+    const auto error = [&](std::string_view detail) {
+      return std::runtime_error(
+          absl::StrCat(detail.substr(0, detail.find('\n')), "; this rank listens at ", address,
+                       " (GLOO_SOCKET_IFNAME names another network interface)"));
+    };
+    try {
+      auto options = c10d::ProcessGroupGloo::Options::create(timeout);
+      options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname(address));
+      options->threads = 2;  // one to send, one to receive in an Exchange
+      auto prefixed = c10::make_intrusive<c10d::PrefixStore>(group, store);
+      return std::make_unique<GlooBackend>(c10::make_intrusive<c10d::ProcessGroupGloo>(
+          prefixed, rank, static_cast<int>(ranks.size()), options));
+    } catch (const c10::Error& e) {
+      throw error(e.what_without_backtrace());
+    } catch (const std::exception& e) {
+      throw error(e.what());
     }
-    options->threads = 2;  // one to send, one to receive in an Exchange
-    auto prefixed = c10::make_intrusive<c10d::PrefixStore>(group, store);
-    return std::make_unique<GlooBackend>(c10::make_intrusive<c10d::ProcessGroupGloo>(
-        prefixed, rank, static_cast<int>(ranks.size()), options));
   };
 }
 

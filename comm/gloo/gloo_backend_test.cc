@@ -182,9 +182,9 @@ TEST(GlooFailureTest, AMissingPeerIsNamed) {
   // rank.
   RendezvousStore store = MakeThreadStore();
   RunThreadRanks(*ProcessMesh::Create({{"dp", 2}}), [&](const ParallelContext& outer) {
-    auto context = ParallelContext::Create(outer.mesh(), outer.rank(),
-                                           ConnectGloo(store, std::chrono::milliseconds(500), true),
-                                           c10::kCPU);
+    auto context = ParallelContext::Create(
+        outer.mesh(), outer.rank(), ConnectGloo(store, std::chrono::milliseconds(500), "127.0.0.1"),
+        c10::kCPU);
     ASSERT_TRUE(context.ok()) << context.status();
     (*context)->set_step(7);
     if (outer.rank() == 0) {
@@ -209,7 +209,8 @@ TEST(GlooFailureTest, ADeadPeerIsNamed) {
   const auto start = std::chrono::steady_clock::now();
   RunThreadRanks(*ProcessMesh::Create({{"dp", 2}}), [&](const ParallelContext& outer) {
     auto context = ParallelContext::Create(
-        outer.mesh(), outer.rank(), ConnectGloo(store, std::chrono::seconds(60), true), c10::kCPU);
+        outer.mesh(), outer.rank(), ConnectGloo(store, std::chrono::seconds(60), "127.0.0.1"),
+        c10::kCPU);
     ASSERT_TRUE(context.ok()) << context.status();
     (*context)->Group({"dp"}).Barrier();
     if (outer.rank() == 1) {

@@ -28,7 +28,7 @@ void RunThreadRanks(const ProcessMesh& mesh,
     threads.emplace_back([&, rank] {
       try {
         auto context = ParallelContext::Create(
-            mesh, rank, ConnectGloo(store, std::chrono::seconds(60), /*loopback=*/true), c10::kCPU);
+            mesh, rank, ConnectGloo(store, std::chrono::seconds(60), "127.0.0.1"), c10::kCPU);
         if (!context.ok()) throw std::runtime_error(std::string(context.status().message()));
         contexts[rank] = *std::move(context);
         body(*contexts[rank]);
