@@ -90,7 +90,8 @@ absl::StatusOr<LocalAddress> AddressTowards(const std::string& host) {
   const int failed = getaddrinfo(host.c_str(), "9", &hints, &raw);
   if (failed != 0) {
     return absl::UnavailableError(
-        absl::StrCat("host '", host, "' cannot be looked up: ", gai_strerror(failed)));
+        absl::StrCat("host '", host, "' cannot be looked up: ", gai_strerror(failed),
+                     "; MASTER_ADDR (--master_addr, the hostfile) names a machine for all ranks"));
   }
   const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> targets(raw, &freeaddrinfo);
   LocalAddress source;

@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "c10/util/Exception.h"
 #include "lathe/base/logging.h"
 #include "torch/csrc/distributed/c10d/HashStore.hpp"
@@ -56,7 +57,8 @@ std::string Difference(const RankCard& card, std::string_view of_rank_0) {
   size_t i = 0;
   while (i < mine.size() && i < theirs.size() && mine[i] == theirs[i]) ++i;
   const auto line = [&](const std::vector<std::string_view>& lines) {
-    return i < lines.size() ? absl::StripAsciiWhitespace(lines[i]) : std::string_view("nothing");
+    if (i >= lines.size()) return std::string_view("nothing");
+    return absl::StripSuffix(absl::StripAsciiWhitespace(lines[i]), ",");
   };
   return absl::StrCat("rank ", card.rank, " (", card.name, ") has ", line(mine),
                       " where rank 0 has ", line(theirs), "; all ranks need the same flags");

@@ -32,6 +32,17 @@ absl::StatusOr<std::string> FlagsText(RunConfig config) {
 
 absl::StatusOr<RankMeeting> MeetOtherRanks(const RunConfig& config,
                                            const LaunchEnvironment& environment) {
+  const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
+  const bool is_chosen = interface != nullptr && *interface != '\0';
+  LocalAddress own{.address = "127.0.0.1", .interface = "lo"};
+  if (environment.several_hosts()) {
+    // Also before the store: it would look for a master that has no such name until time is up.
+    ABSL_ASSIGN_OR_RETURN(own, AddressTowards(environment.master_address));
+  }
+  if (is_chosen) {
+    ABSL_ASSIGN_OR_RETURN(own, AddressOfInterface(interface));
+  }
+
   const std::chrono::milliseconds timeout = std::chrono::seconds(config.parallel().ddp_timeout());
   const bool is_server = environment.rank == 0 && !environment.agent_store;
   RankMeeting meeting;
@@ -40,14 +51,6 @@ absl::StatusOr<RankMeeting> MeetOtherRanks(const RunConfig& config,
                                      environment.world_size, is_server, timeout));
   meeting.store = WithPrefix(absl::StrCat("lathe/", environment.restart), std::move(meeting.store));
 
-  const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
-  const bool is_chosen = interface != nullptr && *interface != '\0';
-  LocalAddress own{.address = "127.0.0.1", .interface = "lo"};
-  if (is_chosen) {
-    ABSL_ASSIGN_OR_RETURN(own, AddressOfInterface(interface));
-  } else if (environment.several_hosts()) {
-    ABSL_ASSIGN_OR_RETURN(own, AddressTowards(environment.master_address));
-  }
   ABSL_ASSIGN_OR_RETURN(std::string flags, FlagsText(config));
   ABSL_ASSIGN_OR_RETURN(
       const std::vector<std::string> addresses,
