@@ -9,6 +9,7 @@
 
 #include "absl/status/status_macros.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "lathe/base/logging.h"
 #include "lathe/base/python_json.h"
 #include "lathe/checkpoint/atomic_file.h"
@@ -95,6 +96,17 @@ absl::StatusOr<std::unique_ptr<Checkpointer>> BuildCheckpointer(const RunConfig&
                               optimizer, context);
 }
 
+// Of shards of whole tensors, where the ranks are more than the tensors that can be shared out.
+void WarnOfPadding(const TrainingArguments& a, const ZeroOptimizer& optimizer) {
+  constexpr double kLittle = 1.25;
+  if (!optimizer.rules().RestrictsCuts() || optimizer.Padding() < kLittle) return;
+  LOG(WARNING)
+      << "--optim " << a.optim() << " keeps each tensor within one data-parallel rank's "
+      << "shard; with this model and as many ranks, weights, gradients and what is sent of "
+      << "them take " << absl::StrFormat("%.2f", optimizer.Padding())
+      << " times what the parameters need (docs/optimizers.md)";
+}
+
 }  // namespace
 
 absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment& environment) {
@@ -129,6 +141,7 @@ absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment&
   options.offload_states = offload.states;
   options.offload_weights = offload.weights;
   ZeroOptimizer optimizer(model.stage->parameters(), options, *context, &units);
+  WarnOfPadding(a, optimizer);
   ABSL_RETURN_IF_ERROR(FillWeights(config, model, *context, optimizer));
 
   ABSL_ASSIGN_OR_RETURN(const Loaders loaders, BuildLoaders(config, *tokenizer, *context));

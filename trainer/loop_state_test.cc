@@ -25,7 +25,8 @@ LoopState Example() {
           .evaluation_due = 1,
           .save_due = 1,
           .loss_scale = {.scale = 4096, .hysteresis = 2, .updates = 41, .last_overflow = 5},
-          .overflows = 3};
+          .overflows = 3,
+          .optimizer = "lion"};
 }
 
 TEST(LoopStateTest, ComesBackToTheBit) {
@@ -42,6 +43,16 @@ TEST(LoopStateTest, GradientNormMayBeNotANumber) {
   ASSERT_TRUE(back.ok()) << back.status();
   EXPECT_TRUE(std::isnan(back->last_grad_norm));
   EXPECT_EQ(back->nonfinite_in_a_row, 2);
+}
+
+TEST(LoopStateTest, WithoutAnOptimizersNameItIsAdamW) {
+  const std::string good = Example().ToJson();
+  const auto old =
+      LoopState::FromJson(absl::StrReplaceAll(good, {{"\"optimizer\"", "\"other\""}}), "x");
+  ASSERT_TRUE(old.ok()) << old.status();
+  EXPECT_EQ(old->optimizer, "adamw");
+  const auto wrong = LoopState::FromJson(absl::StrReplaceAll(good, {{"\"lion\"", "3"}}), "x");
+  EXPECT_EQ(wrong.status().message(), "x: 'optimizer' is not a name");
 }
 
 TEST(LoopStateTest, NamesWhatIsWrong) {

@@ -118,6 +118,21 @@ TEST(OffloadTest, EveryElementwiseOptimizer) {
   }
 }
 
+// The others keep their states in memory, and step whole buckets of weights that are on a disk.
+TEST(OffloadTest, WholeTensorsWithWeightsOnADisk) {
+  const auto context = ParallelContext::SingleProcess();
+  for (const RuleSet& rules :
+       {MuonRules({}, {}), AdafactorRules({}), WithEightBitStates(AdamWRules({})),
+        WithEightBitStates(LionRules({}))}) {
+    SCOPED_TRACE(rules.name);
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+      const Result in_memory = Train(*context, 3, dtype, {}, rules);
+      EXPECT_FALSE(at::equal(in_memory.outputs[0], in_memory.outputs[2])) << "it must train";
+      ExpectSameBits(Train(*context, 3, dtype, {.weights = true}, rules), in_memory);
+    }
+  }
+}
+
 class OffloadRanksTest : public testing::TestWithParam<int> {};  // ranks
 
 TEST_P(OffloadRanksTest, TheSameBitsAsInMemory) {

@@ -125,14 +125,15 @@ class ZeroOptimizer {
   // max(dtype, fp32) unless frozen, is to be filled; the rank keeps its part. Then call AfterLoad.
   void FillMasters(const std::function<void(Parameter&, const at::Tensor& values)>& fn);
 
+  const RuleSet& rules() const { return options_.rules; }
+  // Elements of the flat buckets for each element of a trainable parameter; 1 but for padding.
+  double Padding() const;
   // What a checkpoint holds: the weights as `weights_dtype` from the masters, and
   // PARAMETER.STATE of the rule's states, .master (half-precision weights only) and "step". Views
   // of what this rank keeps: to save them, or to load into them (then call AfterLoad).
-  const RuleSet& rules() const { return options_.rules; }
   std::vector<NamedTensor> Weights(at::ScalarType weights_dtype) const;
   std::vector<NamedTensor> States() const;
-  // The sums of the last update, after clipping where the weights are fp64: of what this rank
-  // steps.
+  // The last update's sums, clipped where the rule does that in place: of what this rank steps.
   std::vector<NamedTensor> Gradients() const;
   // Brings the weights in line with loaded masters, on all ranks. Collective.
   void AfterLoad();

@@ -240,6 +240,15 @@ void ZeroOptimizer::MakeSlotViews(Bucket& bucket) {
   }
 }
 
+double ZeroOptimizer::Padding() const {
+  double all = 0, used = 0;
+  for (const Bucket& bucket : buckets_) {
+    all += static_cast<double>(bucket.layout.elements);
+    for (const FlatRange& range : bucket.layout.ranges) used += static_cast<double>(range.size());
+  }
+  return used == 0 ? 1 : all / used;
+}
+
 void ZeroOptimizer::KeepFrozen(const Slots& slots) {
   if (shards_weights_) {
     frozen_buckets_ = MakeBuckets(slots);

@@ -17,6 +17,7 @@
 #include "lathe/layers/autograd.h"
 #include "lathe/layers/linear.h"
 #include "lathe/layers/relative_error.h"
+#include "lathe/zero/rule_set.h"
 #include "lathe/zero/weight_decay.h"
 
 namespace lathe {
@@ -93,6 +94,21 @@ TEST(ZeroOptimizerTest, EqualsPlainAdamWithClippingOnEveryNumberOfRanks) {
       }
     });
   }
+}
+
+// Three matrices, one of them large, over four ranks: each shard is as large as that.
+TEST(ZeroOptimizerTest, WholeTensorsArePadded) {
+  RunThreadRanks(*ProcessMesh::Create({{"dp", 4}}), [](const ParallelContext& context) {
+    const auto a = Make("a.weight", {32, 64}, at::kFloat),
+               b = Make("b.weight", {32, 32}, at::kFloat),
+               c = Make("c.weight", {32, 32}, at::kFloat);
+    const std::vector<Parameter*> parameters = {a.get(), b.get(), c.get()};
+    const auto padding = [&](const RuleSet& rules) {
+      return ZeroOptimizer(parameters, {.stage = 1, .rules = rules}, context).Padding();
+    };
+    EXPECT_EQ(padding(AdamWRules({})), 1);
+    EXPECT_EQ(padding(MuonRules({}, {})), 2);
+  });
 }
 
 // Gradients that are parts of a sum over tensor ranks, of all or of neighbours, besides the data-
