@@ -152,7 +152,10 @@ TEST_F(BadFlagsTest, NobodyAtTheRendezvous) {
              {"WORLD_SIZE", "2"},
              {"MASTER_ADDR", "127.0.0.1"},
              {"MASTER_PORT", rank == std::string("0") ? "29871" : "29872"}}),
-        {rank == std::string("0") ? "rank 0" : "127.0.0.1:29872 (MASTER_ADDR, MASTER_PORT)"}, out_);
+        {rank == std::string("0")
+             ? "rank 0"
+             : "127.0.0.1:29872 (--master_addr, --master_port; MASTER_ADDR, MASTER_PORT)"},
+        out_);
   }
 }
 
