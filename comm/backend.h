@@ -20,6 +20,9 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
+  // Whether the other ranks are not there (rehearsal_backend.h).
+  virtual bool rehearses() const { return false; }
+
   // out = the ranks' `in`, in rank order; out.numel() == size * in.numel().
   virtual void AllGather(const at::Tensor& in, at::Tensor& out) = 0;
   // Piece j of `in` goes to rank j; piece j of `out` comes from rank j; `size` equal pieces.

@@ -17,6 +17,7 @@
 #include "lathe/launchers/launch_plan.h"
 #include "lathe/launchers/local_launcher.h"
 #include "lathe/launchers/main_guard.h"
+#include "lathe/launchers/memory_plan.h"
 #include "lathe/launchers/run_config.pb.h"
 #include "lathe/launchers/run_plan.h"
 #include "lathe/launchers/run_pretrain.h"
@@ -65,7 +66,8 @@ absl::StatusOr<int> Run(int argc, char** argv) {
                         lathe::PlanLaunch(config.parallel(), std::getenv));
   if (plan) {
     // Said once, by the launcher, rather than by every rank.
-    ABSL_RETURN_IF_ERROR(lathe::MakeRunPlan(config, plan->world_size()).status());
+    ABSL_ASSIGN_OR_RETURN(const lathe::RunPlan run, lathe::MakeRunPlan(config, plan->world_size()));
+    ABSL_RETURN_IF_ERROR(lathe::CheckMemoryLimit(config, run, plan->world_size()));
     return plan->through_ssh ? lathe::LaunchHosts(argv, *plan)
                              : lathe::LaunchLocalRanks(argv, plan->nodes[0],
                                                        config.parallel().hang_timeout_in_seconds());

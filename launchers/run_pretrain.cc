@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "ATen/ops/full.h"
 #include "absl/status/status_macros.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -15,11 +16,13 @@
 #include "lathe/checkpoint/atomic_file.h"
 #include "lathe/datasets/data_loader.h"
 #include "lathe/launchers/freed_memory.h"
+#include "lathe/launchers/memory_plan.h"
 #include "lathe/launchers/offload.h"
 #include "lathe/launchers/output_folder.h"
 #include "lathe/launchers/run_plan.h"
 #include "lathe/launchers/task_builders.h"
 #include "lathe/launchers/trainer_builders.h"
+#include "lathe/layers/memory_meter.h"
 #include "lathe/trainer/causal_lm_loss.h"
 #include "lathe/trainer/checkpointer.h"
 #include "lathe/trainer/gemm_peak.h"
@@ -56,6 +59,26 @@ void AddTraffic(const ParallelContext& context, nlohmann::json* metrics) {
     (*metrics)[key + "_bytes"] = traffic.bytes;
     (*metrics)[key + "_seconds"] = traffic.seconds;
   }
+}
+
+// What the largest rank was predicted to take, and took. Collective.
+absl::Status ReportMemory(const RunPlan& run, const ParallelContext& context,
+                          nlohmann::json* metrics) {
+  ABSL_ASSIGN_OR_RETURN(const MemoryPlan plan, PlanMemory(run, context.world_size()));
+  (*metrics)["predicted_memory_bytes"] = plan.peak();
+  const auto giga = [](int64_t bytes) { return static_cast<double>(bytes) / 1e9; };
+  if (!context.device().is_cpu()) {
+    LOG(INFO) << absl::StrFormat("Memory of a rank: predicted %.3f GB, not measured on a GPU",
+                                 giga(plan.peak()));
+    return absl::OkStatus();
+  }
+  at::Tensor measured = at::full({1}, MemoryMeter::peak_bytes(), at::kLong);
+  context.World().AllReduce(measured, ReduceOp::kMax);
+  const int64_t bytes = measured.item().toLong();
+  (*metrics)["measured_memory_bytes"] = bytes;
+  LOG(INFO) << absl::StrFormat("Memory of the largest rank: predicted %.3f GB, measured %.3f GB",
+                               giga(plan.peak()), giga(bytes));
+  return absl::OkStatus();
 }
 
 // What the run leaves in its folder when it has come to its end. Collective.
@@ -114,6 +137,8 @@ absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment&
   ABSL_ASSIGN_OR_RETURN(const RunPlan run, MakeRunPlan(flags, environment.world_size));
   const RunConfig& config = run.config;
   const TrainingArguments& a = config.training();
+  ABSL_RETURN_IF_ERROR(CheckMemoryLimit(flags, run, environment.world_size));
+  MemoryMeter::Install();
   if (UsesDisk(run.zero)) {
     ReturnFreedMemory();
   } else {
@@ -181,6 +206,7 @@ absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment&
         << "Stopped by a signal; the run goes on from its checkpoint with the same command";
     return kStoppedExitCode;
   }
+  ABSL_RETURN_IF_ERROR(ReportMemory(run, *context, &result.metrics));
   if (config.parallel().log_communication()) AddTraffic(*context, &result.metrics);
   ABSL_RETURN_IF_ERROR(WriteResults(a, std::move(result), a.do_eval() && loaders.eval != nullptr,
                                     model.stage->FlopsPerToken(config.data().block_size()),

@@ -1,8 +1,8 @@
 #include "lathe/layers/embedding.h"
 
-#include "ATen/ops/index_select.h"
 #include "lathe/layers/autograd.h"
 #include "lathe/layers/gradient_sink.h"
+#include "lathe/layers/meta_meter.h"
 
 namespace lathe {
 namespace {
@@ -15,8 +15,9 @@ struct LocalRows {
 
 LocalRows Localise(const at::Tensor& flat_ids, int64_t first_row, int64_t num_rows) {
   at::Tensor rows = first_row == 0 ? flat_ids : flat_ids.sub(first_row);
-  const at::Tensor outside = rows.lt(0).logical_or_(rows.ge(num_rows));
-  if (!outside.any().item().toBool()) return {rows, {}};
+  const at::Tensor outside = rows.lt(0).bitwise_or_(rows.ge(num_rows));
+  // A rehearsal (meta_meter.h) cannot look.
+  if (outside.is_meta() || !outside.any().item().toBool()) return {rows, {}};
   return {rows.masked_fill(outside, 0), outside.unsqueeze(1)};
 }
 
@@ -30,7 +31,7 @@ at::Tensor Embedding(const at::Tensor& ids, Parameter& weight, int64_t first_row
   const at::Tensor flat_ids = ids.reshape({-1});
   const LocalRows local = Localise(flat_ids, first_row, w.size(0));
   at::Tensor y = NoGrad([&] {
-    at::Tensor rows = at::index_select(w, 0, local.rows);
+    at::Tensor rows = SelectRows(w, local.rows);
     if (local.missing.defined()) rows.masked_fill_(local.missing, 0);
     return rows.view(shape);
   });
@@ -39,7 +40,7 @@ at::Tensor Embedding(const at::Tensor& ids, Parameter& weight, int64_t first_row
   at::Tensor silent = local.missing;  // [n, 1] lookups without a gradient
   if (padding_id) {
     const at::Tensor padding = flat_ids.eq(*padding_id).unsqueeze(1);
-    silent = silent.defined() ? silent.logical_or(padding) : padding;
+    silent = silent.defined() ? silent.bitwise_or(padding) : padding;
   }
   return Record("Embedding", {w}, std::move(y),
                 [rows = local.rows, silent, &weight](const at::Tensor& grad) -> TensorList {

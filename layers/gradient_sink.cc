@@ -1,5 +1,7 @@
 #include "lathe/layers/gradient_sink.h"
 
+#include <algorithm>
+
 #include "ATen/core/grad_mode.h"
 #include "ATen/ops/empty.h"
 #include "ATen/ops/mm.h"
@@ -7,6 +9,11 @@
 #include "lathe/layers/precision.h"
 
 namespace lathe {
+namespace {
+
+constexpr int64_t kConvertedElements = 1 << 18;  // converted at a time
+
+}  // namespace
 
 void MainGradSink::Accumulate(Parameter& parameter, WeightGradient gradient) {
   AccumulateNow(parameter, gradient);
@@ -55,6 +62,14 @@ void AccumulateOuterProduct(at::Tensor& accumulator, bool overwrite, const at::T
 void AccumulateValue(at::Tensor& accumulator, bool overwrite, const at::Tensor& value) {
   if (overwrite) {
     accumulator.copy_(value);
+  } else if (accumulator.is_cpu() && accumulator.scalar_type() != value.scalar_type() &&
+             accumulator.is_contiguous() && value.is_contiguous()) {
+    // LibTorch converts the whole of `value` into memory of its own first; a part stays in a cache.
+    const at::Tensor to = accumulator.view({-1}), from = value.view({-1});
+    for (int64_t begin = 0; begin < to.numel(); begin += kConvertedElements) {
+      const int64_t length = std::min(kConvertedElements, to.numel() - begin);
+      to.narrow(0, begin, length).add_(from.narrow(0, begin, length));
+    }
   } else {
     accumulator.add_(value);
   }

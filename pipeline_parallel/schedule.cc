@@ -9,6 +9,7 @@
 #include "ATen/ops/zeros_like.h"
 #include "c10/util/Exception.h"
 #include "lathe/base/beacon.h"
+#include "lathe/layers/meta_meter.h"
 #include "lathe/pipeline_parallel/activation_specs.h"
 
 namespace lathe {
@@ -32,6 +33,8 @@ class ScheduleRun {
         group_(GroupOf(pipeline)),
         place_{group_.size(), group_.rank(), pipeline.num_chunks},
         device_(pipeline.device),
+        // Read on the host in a rehearsal too (lathe/layers/meta_meter.h).
+        message_device_(device_.is_meta() ? c10::Device(c10::kCPU) : device_),
         deferred_(pipeline.schedule == ScheduleKind::kZeroBubbleH1 ? pipeline.deferred : nullptr),
         trains_(trains),
         on_loss_(std::move(on_loss)) {}
@@ -115,7 +118,7 @@ class ScheduleRun {
       output_specs_ = specs;
       // Chunk 0's boundary tells the next rank what is to come; those between chunks are alike.
       if (action.chunk == 0 && place_.rank + 1 < place_.num_ranks) {
-        Post({{ToMessage(specs, device_), place_.rank + 1}}, {});
+        Post({{ToMessage(specs, message_device_), place_.rank + 1}}, {});
       }
     }
     bool fits = specs == output_specs_;
@@ -154,7 +157,7 @@ class ScheduleRun {
   }
 
   void ReceiveInputSpecs() {
-    at::Tensor message = EmptySpecsMessage(device_);
+    at::Tensor message = EmptySpecsMessage(message_device_);
     group_.Exchange({}, {{message, place_.rank - 1}});
     input_specs_ = FromMessage(message);
   }
@@ -207,7 +210,7 @@ class ScheduleRun {
   ScheduledStage& stage_;
   const Communicator& group_;
   const PipelinePlace place_;
-  const c10::Device device_;
+  const c10::Device device_, message_device_;
   DeferringSink* const deferred_;
   const bool trains_;
   const OnLoss on_loss_;
@@ -232,7 +235,7 @@ double ForwardBackward(ScheduledStage& stage, int num_micro_batches, const Pipel
                   [&](int, const at::Tensor& loss) { losses.push_back(loss); });
   run.Run(MakeSchedule(pipeline.schedule, run.place(), num_micro_batches));
   double sum = 0;
-  for (const at::Tensor& loss : losses) sum += loss.item().toDouble();
+  for (const at::Tensor& loss : losses) sum += ValueOf(loss);
   return sum;
 }
 
@@ -240,7 +243,7 @@ void ForwardOnly(ScheduledStage& stage, int num_micro_batches, const Pipeline& p
                  const std::function<void(int, double)>& on_loss) {
   at::NoGradGuard no_grad;
   ScheduleRun run(stage, pipeline, /*trains=*/false,
-                  [&](int i, const at::Tensor& loss) { on_loss(i, loss.item().toDouble()); });
+                  [&](int i, const at::Tensor& loss) { on_loss(i, ValueOf(loss)); });
   run.Run(MakeForwardSchedule(run.place(), num_micro_batches));
 }
 

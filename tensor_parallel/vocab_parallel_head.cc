@@ -9,7 +9,6 @@
 #include "ATen/ops/cat.h"
 #include "ATen/ops/div.h"
 #include "ATen/ops/empty.h"
-#include "ATen/ops/index_select.h"
 #include "ATen/ops/mm.h"
 #include "ATen/ops/mul.h"
 #include "ATen/ops/nonzero.h"
@@ -18,6 +17,7 @@
 #include "c10/util/Exception.h"
 #include "lathe/layers/autograd.h"
 #include "lathe/layers/gradient_sink.h"
+#include "lathe/layers/meta_meter.h"
 #include "lathe/layers/precision.h"
 #include "lathe/tensor_parallel/exp_rows_kernel.h"
 #include "lathe/tensor_parallel/regions.h"
@@ -83,7 +83,7 @@ ChunkSoftmax ComputeChunk(const at::Tensor& hidden, const at::Tensor& targets,
   at::mm_out(products, hidden, UsedRows(shard.weight->tensor(), shard).t());
   at::Tensor logits = Upcast(products);
   const at::Tensor local = targets.sub(shard.first_row);
-  const at::Tensor inside = local.ge(0).logical_and_(local.lt(shard.num_rows));
+  const at::Tensor inside = local.ge(0).bitwise_and_(local.lt(shard.num_rows));
   chunk.local_target = at::mul(local, inside);
   chunk.has_target = inside.to(logits.scalar_type());
 
@@ -127,7 +127,7 @@ void AddWeightGradient(const ChunkGradient& gradient, const ChunkSoftmax& chunk,
 at::Tensor HiddenGradient(const ChunkGradient& gradient, const ChunkSoftmax& chunk,
                           const at::Tensor& table) {
   at::Tensor d_hidden = at::mul(Upcast(at::mm(gradient.exponentials, table)), gradient.scale);
-  d_hidden.add_(at::mul(at::index_select(table, 0, chunk.local_target), gradient.minus_target));
+  d_hidden.add_(at::mul(SelectRows(table, chunk.local_target), gradient.minus_target));
   return d_hidden.to(table.scalar_type());
 }
 
@@ -235,11 +235,14 @@ at::Tensor VocabParallelHead::WeightedCrossEntropy(const at::Tensor& all_hidden,
   at::Tensor wide_weights = all_weights.reshape({-1}).to(UpcastType(hidden.scalar_type()));
 
   // Only rows that count.
-  const at::Tensor kept = at::nonzero(wide_weights).squeeze(1);
+  // A rehearsal (lathe/layers/meta_meter.h) cannot look: every sequence's last token has none.
+  const at::Tensor kept = wide_weights.is_meta() ? at::empty({hidden.size(0) - all_weights.size(0)},
+                                                             all_targets.options())
+                                                 : at::nonzero(wide_weights).squeeze(1);
   const bool all = kept.size(0) == hidden.size(0);
-  const at::Tensor rows = all ? hidden.detach() : at::index_select(hidden.detach(), 0, kept);
-  const at::Tensor row_targets = all ? targets : at::index_select(targets, 0, kept);
-  if (!all) wide_weights = at::index_select(wide_weights, 0, kept);
+  const at::Tensor rows = all ? hidden.detach() : SelectRows(hidden.detach(), kept);
+  const at::Tensor row_targets = all ? targets : SelectRows(targets, kept);
+  if (!all) wide_weights = SelectRows(wide_weights, kept);
 
   HeadPass pass(rows, row_targets, shard_, tp_);
   if (!records) return at::mul(pass.LogProbs(), wide_weights).sum().neg();
@@ -250,7 +253,7 @@ at::Tensor VocabParallelHead::WeightedCrossEntropy(const at::Tensor& all_hidden,
 
   auto backward = [d_rows, kept, all,
                    shape = hidden.sizes().vec()](const at::Tensor& grad) -> TensorList {
-    TORCH_CHECK(grad.item().toDouble() == 1,
+    TORCH_CHECK(grad.is_meta() || grad.item().toDouble() == 1,
                 "WeightedCrossEntropy must be the root of backward with gradient 1, got ",
                 grad.item().toDouble(), ": scale its weights instead");
     if (!d_rows.defined() || all) return {d_rows, at::Tensor()};

@@ -34,6 +34,7 @@ struct TensorLists {
 const std::vector<RuleState>& AdamW::states() const { return Moments(); }
 
 void AdamW::Update(const std::vector<UpdatePiece>& pieces, const UpdateStep& step) const {
+  if (pieces[0].weight.is_meta()) return;  // a rehearsal (lathe/layers/meta_meter.h)
   TensorLists lists(pieces, step.step);
   const std::optional<at::Tensor> divisor = GradientDivisor(pieces, step);
   at::_fused_adamw_(lists.weights, lists.grads, lists.exp_avgs, lists.exp_avg_sqs,
@@ -45,6 +46,7 @@ void AdamW::Update(const std::vector<UpdatePiece>& pieces, const UpdateStep& ste
 const std::vector<RuleState>& Adam::states() const { return Moments(); }
 
 void Adam::Update(const std::vector<UpdatePiece>& pieces, const UpdateStep& step) const {
+  if (pieces[0].weight.is_meta()) return;  // a rehearsal (lathe/layers/meta_meter.h)
   TensorLists lists(pieces, step.step);
   const std::optional<at::Tensor> divisor = GradientDivisor(pieces, step);
   at::_fused_adam_(lists.weights, lists.grads, lists.exp_avgs, lists.exp_avg_sqs,

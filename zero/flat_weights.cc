@@ -5,6 +5,7 @@
 #include "ATen/ops/empty.h"
 #include "ATen/ops/zeros.h"
 #include "c10/core/Storage.h"
+#include "c10/core/TensorImpl.h"
 #include "c10/util/Exception.h"
 
 namespace lathe {
@@ -26,15 +27,18 @@ FlatWeights::FlatWeights(int64_t elements, at::TensorOptions options, const Comm
   c10::Storage storage(c10::Storage::use_byte_size_t(), elements * element_size,
                        c10::DataPtr(nullptr, options.device()), /*allocator=*/nullptr,
                        /*resizable=*/false);
-  whole_ = at::empty({0}, options).set_(std::move(storage), 0, {elements}, {1});
+  const at::Tensor like = at::empty({0}, options);
+  whole_ =
+      at::detail::make_tensor<c10::TensorImpl>(std::move(storage), like.key_set(), like.dtype());
+  whole_.unsafeGetTensorImpl()->set_sizes_contiguous(elements);
 }
 
 void FlatWeights::SetMemory(const at::Tensor& memory) {
   // The views see it, since they share the storage, which keeps the tensor that owns it.
   auto* const owner = new at::Tensor(memory);
   whole_.storage().set_data_ptr(c10::DataPtr(
-      memory.data_ptr(), owner, [](void* context) { delete static_cast<at::Tensor*>(context); },
-      memory.device()));
+      memory.is_meta() ? nullptr : memory.data_ptr(), owner,
+      [](void* context) { delete static_cast<at::Tensor*>(context); }, memory.device()));
 }
 
 void FlatWeights::StartGather() {

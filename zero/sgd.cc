@@ -13,6 +13,7 @@ const std::vector<RuleState>& Sgd::states() const {
 }
 
 void Sgd::Update(const std::vector<UpdatePiece>& pieces, const UpdateStep& step) const {
+  if (pieces[0].weight.is_meta()) return;  // a rehearsal (lathe/layers/meta_meter.h)
   std::vector<at::Tensor> weights, grads, buffers;
   for (const UpdatePiece& piece : pieces) {
     weights.push_back(piece.weight);

@@ -11,6 +11,7 @@
 #include "ATen/ops/linalg_vector_norm.h"
 #include "ATen/ops/zeros.h"
 #include "lathe/base/beacon.h"
+#include "lathe/layers/meta_meter.h"
 #include "lathe/zero/zero_optimizer_parts.h"
 
 namespace lathe {
@@ -163,10 +164,8 @@ double ZeroOptimizer::GradientNorm() const {
   for (const auto& slot : slots_) {
     if (slot->parameter->shard().replica != 0) continue;
     for (const Slot::Cut& cut : slot->cuts) {
-      const double norm = at::linalg_vector_norm(Part(slot->grad, cut.range), 2, std::nullopt,
-                                                 false, slot->master.scalar_type())
-                              .item()
-                              .toDouble();
+      const double norm = ValueOf(at::linalg_vector_norm(
+          Part(slot->grad, cut.range), 2, std::nullopt, false, slot->master.scalar_type()));
       squares[cut.shard] += norm * norm;
     }
   }
@@ -199,7 +198,7 @@ ZeroOptimizer::StepResult ZeroOptimizer::Step(double learning_rate, bool loss_is
   const UpdateStep step{.learning_rate = learning_rate,
                         .grad_factor = coefficient / loss_scale,
                         .step = step_,
-                        .number = step_.item().toLong()};
+                        .number = static_cast<int64_t>(ValueOf(step_))};
   if (IsOffloaded()) {
     StepOffloaded(step);
   } else {

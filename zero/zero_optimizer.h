@@ -112,6 +112,12 @@ class ZeroOptimizer {
   // Collective. Throws CollectiveError.
   void FinishGradients();
 
+  // What this rank keeps of them from update to update, on the device and the host.
+  struct KeptBytes {
+    int64_t weights = 0, gradients = 0, masters = 0, states = 0;
+  };
+  KeptBytes kept_bytes() const;
+
   struct StepResult {
     double grad_norm = 0;  // L2 over the whole model, before clipping
     bool skipped = false;  // norm or loss was not finite: nothing was changed, on any rank

@@ -269,4 +269,29 @@ void ZeroOptimizer::KeepFrozen(const Slots& slots) {
   }
 }
 
+ZeroOptimizer::KeptBytes ZeroOptimizer::kept_bytes() const {
+  KeptBytes kept;
+  const auto bytes = [](const at::Tensor& tensor, const DiskTensor& on_disk = {}) {
+    return on_disk.disk == nullptr && tensor.defined() ? static_cast<int64_t>(tensor.nbytes()) : 0;
+  };
+  for (const std::vector<Bucket>* buckets : {&buckets_, &frozen_buckets_}) {
+    for (const Bucket& bucket : *buckets) {
+      kept.weights += bucket.flat == nullptr
+                          ? bytes(bucket.weights)
+                          : bytes(bucket.own_weights, bucket.flat->own_on_disk());
+    }
+  }
+  if (!shards_weights_) {
+    for (const auto& slot : frozen_) kept.weights += bytes(slot->weight);
+  }
+  for (const Bucket& bucket : buckets_) {
+    kept.gradients += bytes(shards_gradients_ ? bucket.own_grads : bucket.grads);
+    if (bucket.has_masters()) kept.masters += bytes(bucket.masters, bucket.masters_on_disk);
+    for (size_t i = 0; i < bucket.states.size(); ++i) {
+      kept.states += bytes(bucket.states[i], bucket.states_on_disk[i]);
+    }
+  }
+  return kept;
+}
+
 }  // namespace lathe

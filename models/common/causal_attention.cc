@@ -7,7 +7,9 @@
 #include "ATen/ops/_scaled_dot_product_efficient_attention_backward.h"
 #include "ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h"
 #include "ATen/ops/_scaled_dot_product_flash_attention_for_cpu_backward.h"
+#include "ATen/ops/empty.h"
 #include "lathe/layers/autograd.h"
+#include "lathe/layers/precision.h"
 
 namespace lathe {
 namespace {
@@ -42,23 +44,44 @@ at::Tensor AttentionOnGpu(const at::Tensor& q, const at::Tensor& k, const at::Te
   return Record("CausalAttention", {q, k, v}, std::move(y), std::move(backward));
 }
 
+// Outputs of LibTorch's kernel for CPUs, of which a rehearsal (lathe/layers/meta_meter.h) makes the
+// shapes: [batch, heads, seq, dim], laid out with positions before heads, and [batch, heads, seq].
+at::Tensor PositionsFirst(const at::Tensor& like) {
+  const at::IntArrayRef s = like.sizes();
+  return at::empty({s[0], s[2], s[1], s[3]}, like.options()).transpose(1, 2);
+}
+
+std::tuple<at::Tensor, at::Tensor> ForwardOnCpu(const at::Tensor& q, const at::Tensor& k,
+                                                const at::Tensor& v) {
+  if (q.is_meta()) {
+    return {PositionsFirst(q), at::empty({q.size(0), q.size(1), q.size(2)},
+                                         q.options().dtype(UpcastType(q.scalar_type())))};
+  }
+  return at::_scaled_dot_product_flash_attention_for_cpu(q, k, v, /*dropout_p=*/0.0,
+                                                         /*is_causal=*/true);
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> BackwardOnCpu(
+    const at::Tensor& dy, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+    const at::Tensor& out, const at::Tensor& log_sum) {
+  if (q.is_meta()) return {PositionsFirst(q), PositionsFirst(k), PositionsFirst(v)};
+  return at::_scaled_dot_product_flash_attention_for_cpu_backward(
+      dy, q, k, v, out, log_sum, /*dropout_p=*/0.0, /*is_causal=*/true);
+}
+
 }  // namespace
 
 at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-  if (!q.is_cpu()) return AttentionOnGpu(q, k, v);
+  if (q.is_cuda()) return AttentionOnGpu(q, k, v);
   // LibTorch wants heads before positions; these are views.
   const at::Tensor qt = q.detach().transpose(1, 2), kt = k.detach().transpose(1, 2),
                    vt = v.detach().transpose(1, 2);
-  auto [out, log_sum] = NoGrad([&] {
-    return at::_scaled_dot_product_flash_attention_for_cpu(qt, kt, vt, /*dropout_p=*/0.0,
-                                                           /*is_causal=*/true);
-  });
+  auto [out, log_sum] = NoGrad([&] { return ForwardOnCpu(qt, kt, vt); });
   at::Tensor y = NoGrad([&] { return out.transpose(1, 2).contiguous(); });
   if (!RecordsGradient({q, k, v})) return y;
   auto backward = [qt, kt, vt, out = y.detach().transpose(1, 2),
                    log_sum = log_sum](const at::Tensor& dy) -> TensorList {
-    auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
-        dy.transpose(1, 2), qt, kt, vt, out, log_sum, /*dropout_p=*/0.0, /*is_causal=*/true);
+    auto [dq, dk, dv] = BackwardOnCpu(dy.transpose(1, 2), qt, kt, vt, out, log_sum);
     return {dq.transpose(1, 2), dk.transpose(1, 2), dv.transpose(1, 2)};
   };
   return Record("CausalAttention", {q, k, v}, std::move(y), std::move(backward));
