@@ -199,11 +199,8 @@ void Communicator::AllReduce(at::Tensor tensor, ReduceOp op) const {
 // The bodies let go of their tensors: when a collective is done nobody but its caller holds them.
 PendingCollective Communicator::Post(const char* op, std::function<void()> body) const {
   if (backend_->rehearses()) {
-    // Done at once; what it takes is held until somebody waits, as with slow ranks.
-    const auto held = std::make_shared<std::function<void()>>(body);
     Guarded(op, body);
-    return PendingCollective(std::async(std::launch::deferred, [held] { *held = nullptr; }).share(),
-                             op, name_);
+    return PendingCollective();
   }
   if (!worker_) worker_ = std::make_unique<Worker>();
   auto guarded = [this, op, body = std::move(body), state = at::ThreadLocalState()] {
