@@ -56,8 +56,11 @@ void ZeroUnits::Acquire(int number, Pass pass) {
   Unit& unit = units_.at(number);
   ++unit.uses;
   StartGather(unit);
-  const Use use{number, pass};
-  if (last_ && last_->second == pass) next_[*last_] = use;
+  Use use{kStart, number, pass};
+  if (last_ && last_->pass == pass) {
+    next_[*last_] = number;
+    use.before = last_->number;
+  }
   last_ = use;
   Prefetch(use);
   for (FlatWeights* part : unit.parts) part->FinishGather();
@@ -69,8 +72,8 @@ void ZeroUnits::Prefetch(Use use) {
   for (size_t steps = 0; steps < units_.size(); ++steps) {
     const auto next = next_.find(use);
     if (next == next_.end()) return;
-    use = next->second;
-    Unit& unit = units_.at(use.first);
+    use = {use.number, next->second, use.pass};
+    Unit& unit = units_.at(use.number);
     if (unit.gathered) continue;
     ahead += unit.elements;
     if (ahead > options_.prefetch_elements ||

@@ -18,11 +18,11 @@
 #ifndef LATHE_ZERO_ZERO_UNITS_H_
 #define LATHE_ZERO_ZERO_UNITS_H_
 
+#include <compare>
 #include <cstdint>
 #include <limits>
 #include <map>
 #include <optional>
-#include <utility>
 #include <vector>
 
 #include "lathe/layers/parameter.h"
@@ -83,7 +83,13 @@ class ZeroUnits {
     bool persists = false;
     bool gathered = false;
   };
-  using Use = std::pair<int, Pass>;
+  // With the unit used before it in the pass, since tied weights are used twice in one.
+  struct Use {
+    int before, number;
+    Pass pass;
+    auto operator<=>(const Use&) const = default;
+  };
+  static constexpr int kStart = -1;  // no unit: a pass begins
 
   void StartGather(Unit& unit);
   void LetGo(Unit& unit);
@@ -93,8 +99,8 @@ class ZeroUnits {
   std::map<int, Unit> units_;
   bool keeps_ = false;         // in this update, as far as the live limit allows
   int64_t live_elements_ = 0;  // of gathered units that do not persist
-  std::map<Use, Use> next_;    // what followed a use last time
-  std::optional<Use> last_;    // of this micro batch's pass
+  std::map<Use, int> next_;    // the unit that followed a use last time
+  std::optional<Use> last_;    // of this micro batch
 };
 
 // Holds the units of these parameters whole while it lives.
