@@ -36,20 +36,29 @@ at::ScalarType SumType(at::ScalarType type) {
   return type == at::kHalf || type == at::kBFloat16 ? at::kFloat : type;
 }
 
-// stacked: [size, n]. Reduces over ranks, in rank order for sums, so that every layout adds in the
-// same order.
-at::Tensor ReduceStacked(const at::Tensor& stacked, ReduceOp op) {
-  if (op == ReduceOp::kMax) return stacked.amax(0);
-  if (op == ReduceOp::kMin) return stacked.amin(0);
-  const at::ScalarType sum_type = SumType(stacked.scalar_type());
-  if (sum_type == stacked.scalar_type() && stacked.size(0) > 1) {
-    at::Tensor sum = at::add(stacked[0], stacked[1]);
-    for (int64_t i = 2; i < stacked.size(0); ++i) sum.add_(stacked[i]);
-    return sum;
+// Elements summed at a time in another type than they have.
+constexpr int64_t kSumElements = 1 << 20;
+
+// stacked: [size, n] -> out [n]. Reduces over ranks, in rank order for sums, so that every layout
+// adds in the same order.
+void ReduceStacked(const at::Tensor& stacked, ReduceOp op, at::Tensor& out) {
+  if (op == ReduceOp::kMax || op == ReduceOp::kMin) {
+    op == ReduceOp::kMax ? at::amax_out(out, stacked, 0) : at::amin_out(out, stacked, 0);
+    return;
   }
-  at::Tensor sum = stacked[0].to(sum_type);
-  for (int64_t i = 1; i < stacked.size(0); ++i) sum.add_(stacked[i]);
-  return sum.to(stacked.scalar_type());
+  const int64_t size = stacked.size(0), n = stacked.size(1);
+  const at::ScalarType type = stacked.scalar_type(), sum_type = SumType(type);
+  if (sum_type == type) {
+    at::add_out(out, stacked[0], stacked[1]);
+    for (int64_t i = 2; i < size; ++i) out.add_(stacked[i]);
+    return;
+  }
+  for (int64_t begin = 0; begin < n; begin += kSumElements) {
+    const at::Tensor part = stacked.narrow(1, begin, std::min(kSumElements, n - begin));
+    at::Tensor sum = part[0].to(sum_type);
+    for (int64_t i = 1; i < size; ++i) sum.add_(part[i]);
+    out.narrow(0, begin, part.size(1)).copy_(sum);
+  }
 }
 
 // Adds the time until the end of its scope.
@@ -163,19 +172,28 @@ void Communicator::Run(const char* op, const std::function<void()>& body) const 
   Guarded(op, body);
 }
 
-at::Tensor Communicator::ReduceScatterNow(const at::Tensor& in, ReduceOp op) const {
+struct Communicator::Scatter {
+  at::Tensor in, pieces, out;
+};
+
+Communicator::Scatter Communicator::NewScatter(const at::Tensor& in) const {
   TORCH_CHECK(in.is_contiguous() && in.dim() > 0 && in.size(0) % size() == 0,
               "reduce-scatter needs a contiguous tensor whose dim 0 divides by ", size(), ", got ",
               in.sizes());
-  at::Tensor pieces = at::empty_like(in);
-  backend_->AllToAll(in, pieces);
-  bytes_sent_ += in.nbytes() / size() * (size() - 1);
   std::vector<int64_t> shape = in.sizes().vec();
   shape[0] /= size();
-  return ReduceStacked(pieces.view({size(), -1}), op).view(shape);
+  return {in, at::empty_like(in), at::empty(shape, in.options())};
 }
 
-void Communicator::AllReduceNow(at::Tensor& tensor, ReduceOp op) const {
+void Communicator::RunScatter(Scatter& scatter, ReduceOp op) const {
+  backend_->AllToAll(scatter.in, scatter.pieces);
+  bytes_sent_ += scatter.in.nbytes() / size() * (size() - 1);
+  at::Tensor flat = scatter.out.view({-1});
+  ReduceStacked(scatter.pieces.view({size(), -1}), op, flat);
+}
+
+// The sum's own memory is that of a reduce-scatter, whose input is the tensor, or a padded copy.
+Communicator::Scatter Communicator::NewAllReduce(const at::Tensor& tensor) const {
   TORCH_CHECK(tensor.is_contiguous(), "all-reduce needs a contiguous tensor");
   const int64_t n = tensor.numel();
   const int64_t padded = (n + size() - 1) / size() * size();
@@ -185,22 +203,31 @@ void Communicator::AllReduceNow(at::Tensor& tensor, ReduceOp op) const {
     flat.narrow(0, 0, n).copy_(tensor.view({-1}));
     flat.narrow(0, n, padded - n).zero_();
   }
-  const at::Tensor mine = ReduceScatterNow(flat, op);
-  backend_->AllGather(mine, flat);
-  bytes_sent_ += mine.nbytes() * (size() - 1);
-  if (padded != n) tensor.view({-1}).copy_(flat.narrow(0, 0, n));
+  return NewScatter(flat);
+}
+
+void Communicator::RunAllReduce(at::Tensor& tensor, Scatter& scatter, ReduceOp op) const {
+  RunScatter(scatter, op);
+  backend_->AllGather(scatter.out, scatter.in);
+  bytes_sent_ += scatter.out.nbytes() * (size() - 1);
+  if (scatter.in.data_ptr() == tensor.data_ptr()) return;
+  tensor.view({-1}).copy_(scatter.in.narrow(0, 0, tensor.numel()));
 }
 
 void Communicator::AllReduce(at::Tensor tensor, ReduceOp op) const {
   if (size() == 1) return;
-  Run("all-reduce", [&] { AllReduceNow(tensor, op); });
+  Run("all-reduce", [&] {
+    Scatter scatter = NewAllReduce(tensor);
+    RunAllReduce(tensor, scatter, op);
+  });
 }
 
 // The bodies let go of their tensors: when a collective is done nobody but its caller holds them.
-PendingCollective Communicator::Post(const char* op, std::function<void()> body) const {
+PendingCollective Communicator::Post(const char* op, std::function<void()> body,
+                                     std::vector<at::Tensor> held) const {
   if (backend_->rehearses()) {
     Guarded(op, body);
-    return PendingCollective();
+    return PendingCollective({}, op, name_, std::move(held));
   }
   if (!worker_) worker_ = std::make_unique<Worker>();
   auto guarded = [this, op, body = std::move(body), state = at::ThreadLocalState()] {
@@ -208,15 +235,22 @@ PendingCollective Communicator::Post(const char* op, std::function<void()> body)
     Guarded(op, body);
     GiveSign();
   };
-  return PendingCollective(worker_->Post(std::move(guarded)), op, name_);
+  return PendingCollective(worker_->Post(std::move(guarded)), op, name_, std::move(held));
 }
 
 PendingCollective Communicator::AllReduceAsync(at::Tensor tensor, ReduceOp op) const {
   if (size() == 1) return PendingCollective();
-  return Post("all-reduce", [this, tensor, op]() mutable {
-    AllReduceNow(tensor, op);
-    tensor.reset();
-  });
+  at::NoGradGuard no_grad;
+  Scatter scatter = NewAllReduce(tensor);
+  std::vector<at::Tensor> held = {scatter.in, scatter.pieces, scatter.out};
+  return Post(
+      "all-reduce",
+      [this, tensor, scatter = std::move(scatter), op]() mutable {
+        RunAllReduce(tensor, scatter, op);
+        tensor.reset();
+        scatter = {};
+      },
+      std::move(held));
 }
 
 void Communicator::AllReduceInBlocks(at::Tensor tensor, int block) const {
@@ -239,7 +273,8 @@ void Communicator::AllReduceInBlocks(at::Tensor tensor, int block) const {
     }
     backend_->Exchange(sends, receives);
     bytes_sent_ += tensor.nbytes() * (block - 1);
-    tensor.view({-1}).copy_(ReduceStacked(stacked, ReduceOp::kSum));
+    at::Tensor flat = tensor.view({-1});
+    ReduceStacked(stacked, ReduceOp::kSum, flat);
   });
 }
 
@@ -304,20 +339,26 @@ PendingCollective Communicator::AllGatherInPlaceAsync(at::Tensor flat) const {
 at::Tensor Communicator::ReduceScatter(const at::Tensor& in, ReduceOp op) const {
   if (size() == 1) return in;
   at::Tensor out;
-  Run("reduce-scatter", [&] { out = ReduceScatterNow(in, op); });
+  Run("reduce-scatter", [&] {
+    Scatter scatter = NewScatter(in);
+    RunScatter(scatter, op);
+    out = scatter.out;
+  });
   return out;
 }
 
 PendingTensor Communicator::ReduceScatterAsync(const at::Tensor& in, ReduceOp op) const {
-  auto out = std::make_shared<at::Tensor>();
-  if (size() == 1) {
-    *out = in;
-    return PendingTensor(std::move(out), {});
-  }
-  return PendingTensor(out, Post("reduce-scatter", [this, in = in, op, out]() mutable {
-                         *out = ReduceScatterNow(in, op);
-                         in.reset();
-                       }));
+  if (size() == 1) return PendingTensor(std::make_shared<at::Tensor>(in), {});
+  Scatter scatter = NewScatter(in);
+  auto out = std::make_shared<at::Tensor>(scatter.out);
+  std::vector<at::Tensor> held = {in, scatter.pieces};
+  return PendingTensor(std::move(out), Post(
+                                           "reduce-scatter",
+                                           [this, scatter = std::move(scatter), op]() mutable {
+                                             RunScatter(scatter, op);
+                                             scatter = {};
+                                           },
+                                           std::move(held)));
 }
 
 at::Tensor Communicator::AllToAll(const at::Tensor& in) const {

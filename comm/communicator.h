@@ -53,20 +53,29 @@ class CollectiveError : public std::runtime_error {
 class PendingCollective {
  public:
   PendingCollective() = default;
-  // `op` and `group` are what a rank that waits shows on its beacon (lathe/base/beacon.h).
-  PendingCollective(std::shared_future<void> done, const char* op, std::string group)
-      : done_(std::move(done)), op_(op), group_(std::move(group)) {}
+  // `op` and `group` are what a rank that waits shows on its beacon (lathe/base/beacon.h). `held`
+  // is let go when this is waited for, not before, so that memory depends on the caller alone and
+  // not on how fast other ranks are.
+  PendingCollective(std::shared_future<void> done, const char* op, std::string group,
+                    std::vector<at::Tensor> held)
+      : done_(std::move(done)),
+        op_(op),
+        group_(std::move(group)),
+        held_(std::make_shared<std::vector<at::Tensor>>(std::move(held))) {}
   // Returns when the collective is complete; throws its CollectiveError. Idempotent.
   void Wait() const {
-    if (!done_.valid()) return;
-    const InCollective waits(op_, group_);
-    done_.get();
+    if (done_.valid()) {
+      const InCollective waits(op_, group_);
+      done_.get();
+    }
+    if (held_ != nullptr) held_->clear();
   }
 
  private:
   std::shared_future<void> done_;
   const char* op_ = "";
   std::string group_;
+  std::shared_ptr<std::vector<at::Tensor>> held_;
 };
 
 // A tensor that an asynchronous collective makes.
@@ -157,11 +166,15 @@ class Communicator {
   void Run(const char* op, const std::function<void()>& body) const;
   void Guarded(const char* op, const std::function<void()>& body) const;
   // Runs `body` on the communicator's own thread.
-  PendingCollective Post(const char* op, std::function<void()> body) const;
+  PendingCollective Post(const char* op, std::function<void()> body,
+                         std::vector<at::Tensor> held = {}) const;
   void ExchangeNow(std::vector<Transfer>& sends, std::vector<Transfer>& receives) const;
-  void AllReduceNow(at::Tensor& tensor, ReduceOp op) const;
   at::Tensor AllGatherNow(const at::Tensor& in) const;
-  at::Tensor ReduceScatterNow(const at::Tensor& in, ReduceOp op) const;
+  struct Scatter;  // the memory of a reduce-scatter
+  Scatter NewScatter(const at::Tensor& in) const;
+  void RunScatter(Scatter& scatter, ReduceOp op) const;
+  Scatter NewAllReduce(const at::Tensor& tensor) const;
+  void RunAllReduce(at::Tensor& tensor, Scatter& scatter, ReduceOp op) const;
 
   std::string name_;
   std::vector<int> ranks_;

@@ -17,9 +17,6 @@
 namespace lathe {
 namespace {
 
-// Reductions that wait for their turn to be added to the shards; each holds two buckets of memory.
-constexpr size_t kMaxInFlight = 2;
-
 at::Tensor Part(const at::Tensor& flat, const FlatRange& range) {
   return flat.narrow(0, range.begin, range.size());
 }
@@ -31,7 +28,7 @@ ZeroOptimizer::~ZeroOptimizer() {
 }
 
 void ZeroOptimizer::BeginUpdate() {
-  while (!in_flight_.empty()) Absorb(*in_flight_.front());  // of an update that was not taken
+  Absorb();  // of an update that was not taken
   for (const auto& slot : slots_) {
     slot->parameter->set_grad_written(false);
     slot->parameter->ForgetUses();
@@ -94,16 +91,13 @@ void ZeroOptimizer::Launch(Bucket& bucket) {
     parameter.main_grad.zero_();
     parameter.set_grad_written(true);
   }
+  Absorb();
+  in_flight_ = &bucket;
   if (!shards_states_) {
     bucket.sum = dp_.AllReduceAsync(bucket.grads);
     return;
   }
-  while (std::find(in_flight_.begin(), in_flight_.end(), &bucket) != in_flight_.end() ||
-         in_flight_.size() >= kMaxInFlight) {
-    Absorb(*in_flight_.front());
-  }
   bucket.shard_sum = dp_.ReduceScatterAsync(bucket.grads);
-  in_flight_.push_back(&bucket);
   if (!shards_gradients_) return;
   // The reduction holds the memory for as long as it needs it.
   bucket.grads.reset();
@@ -113,10 +107,12 @@ void ZeroOptimizer::Launch(Bucket& bucket) {
   }
 }
 
-void ZeroOptimizer::Absorb(Bucket& bucket) {
+void ZeroOptimizer::Absorb() {
+  if (in_flight_ == nullptr) return;
+  Bucket& bucket = *std::exchange(in_flight_, nullptr);
+  if (!shards_states_) return bucket.sum.Wait();
   const at::Tensor sum = bucket.shard_sum.Wait();
   bucket.shard_sum = {};
-  in_flight_.erase(std::find(in_flight_.begin(), in_flight_.end(), &bucket));
   if (bucket.has_own_grads) {
     bucket.own_grads.add_(sum);
   } else {
@@ -130,8 +126,7 @@ void ZeroOptimizer::FinishGradients() {
   at::NoGradGuard no_grad;
   if (shards_weights_) units_->EndUpdate();
   LaunchReadyBuckets(/*all=*/true);
-  for (Bucket& bucket : buckets_) bucket.sum.Wait();
-  while (!in_flight_.empty()) Absorb(*in_flight_.front());
+  Absorb();
   SumParts();
   for (const auto& slot : slots_) {
     if (slot->parameter->tied()) context_.EmbeddingGroup().AllReduce(slot->grad);

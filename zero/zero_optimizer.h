@@ -30,7 +30,6 @@
 #define LATHE_ZERO_ZERO_OPTIMIZER_H_
 
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -160,7 +159,7 @@ class ZeroOptimizer {
   void OnReady(Parameter& parameter);
   void LaunchReadyBuckets(bool all);
   void Launch(Bucket& bucket);
-  void Absorb(Bucket& bucket);
+  void Absorb();
   void BeginRound();
   void SumParts() const;
   double GradientNorm() const;
@@ -194,9 +193,10 @@ class ZeroOptimizer {
   Slots slots_, frozen_;
   std::unordered_map<const Parameter*, Slot*> slot_of_;  // of trainable ones
   std::vector<Bucket> buckets_, frozen_buckets_;         // the latter where weights are sharded
-  size_t next_bucket_ = 0;         // buckets are launched in order, so that all ranks agree
-  std::deque<Bucket*> in_flight_;  // reductions to shards that are not absorbed yet
-  int micro_batch_ = -1;           // of the round under way
+  size_t next_bucket_ = 0;  // buckets are launched in order, so that all ranks agree
+  // Whose reduction is not absorbed yet; it holds a bucket of memory or two, so there is one.
+  Bucket* in_flight_ = nullptr;
+  int micro_batch_ = -1;  // of the round under way
   bool gradients_finished_ = false;
   at::Tensor step_;  // [1], fp32: updates taken
 };

@@ -1,6 +1,5 @@
 // What //launchers:plan predicts against what the run's allocator counts, of the largest rank: real
-// runs of the program. The bar is 5 %; a stage-2 or -3 run of several ranks takes more or less by
-// how far its reductions lag behind, hence 8 % there.
+// runs of the program.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -22,7 +21,6 @@ struct Case {
   int vocab_size;
   int zero_stage;
   std::vector<std::string> flags;
-  double bar = 0.05;
 };
 
 class MemoryPlanTest : public testing::Test {
@@ -71,8 +69,8 @@ TEST_F(MemoryPlanTest, PredictsWhatRunsTake) {
       {"large vocabulary", 60000, 0, {"--block_size", "64"}},
       {"dp 2", 8000, 0, {"--nproc_per_node", "2", "--block_size", "256"}},
       {"dp 2, stage 1, bf16", 8000, 1, {"--nproc_per_node", "2", "--bf16", "--block_size", "256"}},
-      {"dp 2, stage 2", 8000, 2, {"--nproc_per_node", "2", "--block_size", "256"}, 0.08},
-      {"dp 2, stage 3", 8000, 3, {"--nproc_per_node", "2", "--block_size", "256"}, 0.08},
+      {"dp 2, stage 2", 8000, 2, {"--nproc_per_node", "2", "--block_size", "256"}},
+      {"dp 2, stage 3", 8000, 3, {"--nproc_per_node", "2", "--block_size", "256"}},
       {"tp 2, sequence",
        8000,
        0,
@@ -96,7 +94,7 @@ TEST_F(MemoryPlanTest, PredictsWhatRunsTake) {
     std::printf("%-22s predicted %6.1f MB, measured %6.1f MB, %+.2f %%\n", c.name, predicted / 1e6,
                 measured / 1e6, 100 * (predicted / measured - 1));
     EXPECT_GT(measured, 50e6);
-    EXPECT_LT(std::abs(predicted / measured - 1), c.bar);
+    EXPECT_LT(std::abs(predicted / measured - 1), 0.02);
   }
 }
 
