@@ -46,49 +46,43 @@ class Peaks {
   int64_t all_ = 0;
 };
 
-// The loss, noting what it takes in passing.
-class MeteredLoss : public LossFunction {
+// A stage, noting what micro batches in flight keep after a forward, and what the head and the loss
+// take on top of that.
+class MeteredStage : public ScheduledStage {
  public:
-  MeteredLoss(Peaks& peaks, int64_t& taken) : peaks_(peaks), taken_(taken) {}
+  // `kept`: by weights and states.
+  MeteredStage(ScheduledStage& stage, const ZeroUnits& units, int64_t kept, Peaks& peaks,
+               RankMemory& memory)
+      : stage_(stage), units_(units), kept_(kept), peaks_(peaks), memory_(memory) {}
 
-  double Weight(const MicroBatch&) const override { return 1; }  // a rehearsal cannot look
-  at::Tensor Compute(const at::Tensor& hidden, OutputHead& head, const MicroBatch& batch,
-                     double total_weight) const override {
+  void Begin(int micro_batch, bool last) override { stage_.Begin(micro_batch, last); }
+  int64_t NumSamples(int micro_batch) const override { return stage_.NumSamples(micro_batch); }
+  TensorList Forward(int micro_batch, int chunk, const TensorList& activations) override {
+    TensorList outputs = stage_.Forward(micro_batch, chunk, activations);
+    memory_.activations =
+        std::max(memory_.activations, MetaMeter::current_bytes() - kept_ - units_.live_bytes());
+    return outputs;
+  }
+  at::Tensor Loss(int micro_batch, const TensorList& activations) override {
     peaks_.Next();
     const int64_t before = MetaMeter::current_bytes();
-    at::Tensor loss = loss_.Compute(hidden, head, batch, total_weight);
-    taken_ = std::max(taken_, peaks_.Next() - before);
+    at::Tensor loss = stage_.Loss(micro_batch, activations);
+    memory_.head_and_loss = std::max(memory_.head_and_loss, peaks_.Next() - before);
     return loss;
   }
 
  private:
-  const CausalLmLoss loss_;
+  ScheduledStage& stage_;
+  const ZeroUnits& units_;
+  const int64_t kept_;
   Peaks& peaks_;
-  int64_t& taken_;
+  RankMemory& memory_;
 };
 
-// A stage, noting what is kept between the parts of micro batches.
-class MeteredStage : public ScheduledStage {
+// Where a rehearsal cannot look: every label counts.
+class RehearsedLoss : public CausalLmLoss {
  public:
-  MeteredStage(ScheduledStage& stage, int64_t kept, int64_t& activations)
-      : stage_(stage), kept_(kept), activations_(activations) {}
-
-  void Begin(int micro_batch, bool last) override {
-    activations_ = std::max(activations_, MetaMeter::current_bytes() - kept_);
-    stage_.Begin(micro_batch, last);
-  }
-  int64_t NumSamples(int micro_batch) const override { return stage_.NumSamples(micro_batch); }
-  TensorList Forward(int micro_batch, int chunk, const TensorList& activations) override {
-    return stage_.Forward(micro_batch, chunk, activations);
-  }
-  at::Tensor Loss(int micro_batch, const TensorList& activations) override {
-    return stage_.Loss(micro_batch, activations);
-  }
-
- private:
-  ScheduledStage& stage_;
-  const int64_t kept_;
-  int64_t& activations_;
+  double Weight(const MicroBatch&) const override { return 1; }
 };
 
 std::vector<MicroBatch> Batches(int64_t count, int64_t rows, int64_t tokens) {
@@ -172,7 +166,7 @@ class Rehearsal {
     MetaMeter::ResetPeak();
     RehearseFilling(optimizer);
     peaks.Next();
-    Train(context, *model.stage, optimizer, peaks, memory);
+    Train(context, *model.stage, optimizer, units, peaks, memory);
     if (run_.config.training().do_eval() || run_.config.training().eval_strategy() != "no") {
       Evaluate(context, *model.stage, optimizer, peaks);
     }
@@ -184,15 +178,15 @@ class Rehearsal {
     return absl::OkStatus();
   }
 
-  void Train(const ParallelContext& context, Stage& stage, ZeroOptimizer& optimizer, Peaks& peaks,
-             RankMemory* memory) const {
+  void Train(const ParallelContext& context, Stage& stage, ZeroOptimizer& optimizer,
+             const ZeroUnits& units, Peaks& peaks, RankMemory* memory) const {
     const TrainingArguments& a = run_.config.training();
     const int64_t kept = MetaMeter::current_bytes();
     const int64_t count = MicroBatchesToRehearse(run_, a.gradient_accumulation_steps());
     const std::vector<MicroBatch> batches =
         Batches(a.gradient_accumulation_steps(), a.per_device_train_batch_size(),
                 run_.config.data().block_size());
-    MeteredLoss loss(peaks, memory->head_and_loss);
+    const RehearsedLoss loss;
     Pipeline pipeline{.group = &context.Group({"pp"}),
                       .schedule = run_.pipeline.schedule,
                       .num_chunks = run_.pipeline.partition.num_chunks,
@@ -208,7 +202,7 @@ class Rehearsal {
     for (int update = 0; update < 2; ++update) {
       optimizer.BeginUpdate();
       BoundStage bound(stage, loss, optimizer, batches, std::vector<double>(batches.size(), 1.0));
-      MeteredStage metered(bound, kept, memory->activations);
+      MeteredStage metered(bound, units, kept, peaks, *memory);
       ForwardBackward(metered, static_cast<int>(count), pipeline);
       optimizer.FinishGradients();
       optimizer.Step(/*learning_rate=*/0);
@@ -222,8 +216,7 @@ class Rehearsal {
     const std::vector<MicroBatch> batches =
         Batches(pp == 1 ? 1 : 4 * pp, run_.config.training().per_device_eval_batch_size(),
                 run_.config.data().block_size());
-    int64_t unused = 0;
-    MeteredLoss loss(peaks, unused);
+    const RehearsedLoss loss;
     BoundStage bound(stage, loss, optimizer, batches, std::vector<double>(batches.size(), 1.0));
     const Pipeline pipeline{.group = &context.Group({"pp"}),
                             .schedule = run_.pipeline.schedule,

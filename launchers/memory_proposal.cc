@@ -74,9 +74,7 @@ absl::StatusOr<int64_t> PeakWith(RunConfig config, int stage, const RunPlan& ori
   ABSL_ASSIGN_OR_RETURN(RunPlan run, MakeRunPlan(config, world_size));
   run.zero = original.zero;
   run.units = original.units;
-  const int64_t bucket = original.optimizer.reduce_bucket_elements;
   run.optimizer = original.optimizer;
-  run.optimizer.reduce_bucket_elements = bucket;
   run.optimizer.stage = stage;
   ABSL_ASSIGN_OR_RETURN(const MemoryPlan plan, PlanMemory(run, world_size));
   return plan.peak();

@@ -49,6 +49,7 @@ void ZeroOptimizer::BeginMicroBatch(int micro_batch, bool last) {
     // Whatever the micro batch before has left: parameters that it did not use.
     if (micro_batch_ >= 0) {
       LaunchReadyBuckets(/*all=*/true);
+      Absorb();
       BeginRound();
     }
     micro_batch_ = micro_batch;

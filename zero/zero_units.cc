@@ -52,6 +52,16 @@ void ZeroUnits::LetGo(Unit& unit) {
   for (FlatWeights* part : unit.parts) part->Release();
 }
 
+int64_t ZeroUnits::live_bytes() const {
+  int64_t bytes = 0;
+  for (const auto& [number, unit] : units_) {
+    if (!unit.gathered || unit.persists) continue;
+    for (const FlatWeights* part : unit.parts)
+      bytes += static_cast<int64_t>(part->whole().nbytes());
+  }
+  return bytes;
+}
+
 void ZeroUnits::Acquire(int number, Pass pass) {
   Unit& unit = units_.at(number);
   ++unit.uses;

@@ -64,6 +64,9 @@ class ZeroUnits {
   void Acquire(int unit, Pass pass);
   void Release(int unit);
 
+  // Of weights that are whole now and will not stay so.
+  int64_t live_bytes() const;
+
   // The rest is ZeroOptimizer's. `flat` is a part of a unit; it must outlive this object's use.
   void Add(int unit, FlatWeights* flat);
   // All parts are added.
