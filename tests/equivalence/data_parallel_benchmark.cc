@@ -44,6 +44,7 @@ BENCHMARK(BM_TwoDataRanks)
     ->Arg(0)
     ->Arg(1)
     ->Arg(2)
+    ->Arg(3)
     ->UseManualTime()
     ->Iterations(2)
     ->Unit(benchmark::kMillisecond);

@@ -18,7 +18,9 @@
 #include "lathe/models/model_config.h"
 #include "lathe/pipeline_parallel/partition.h"
 #include "lathe/pipeline_parallel/schedule.h"
+#include "lathe/zero/unit_runner.h"
 #include "lathe/zero/zero_optimizer.h"
+#include "lathe/zero/zero_units.h"
 
 namespace lathe {
 namespace {
@@ -101,10 +103,13 @@ StepCost MeasureSteps(const ParallelContext& context, StageOptions options, int 
                                              .head_cost = flops.head,
                                              .num_ranks = context.mesh().size("pp")}))
                            .boundaries;
-  PlainRunner runner;
+  PlainRunner plain;
+  ZeroUnits units({});
+  UnitRunner runner(units, plain);
+  options.allocates = false;  // the optimizer does
   const int64_t before = MemoryMeter::current_bytes();
   const auto stage = Must(BuildModel(config, context, at::kFloat, runner, options));
-  ZeroOptimizer optimizer(stage->parameters(), {.stage = zero_stage}, context);
+  ZeroOptimizer optimizer(stage->parameters(), {.stage = zero_stage}, context, &units);
   // Values cost nothing more or less.
   optimizer.FillMasters([](Parameter&, const at::Tensor& master) { master.fill_(0.01); });
   optimizer.AfterLoad();
