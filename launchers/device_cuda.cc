@@ -30,7 +30,7 @@ absl::StatusOr<c10::Device> ChooseAnyDevice(bool use_cpu, const LaunchEnvironmen
                      " GPUs; lower --nproc_per_node, or give --use_cpu to train on the CPU"));
   }
   const int index = own_gpu ? 0 : environment.local_rank;
-  SetCurrentGpu(index);
+  UseGpu(index);
   return c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(index));
 }
 

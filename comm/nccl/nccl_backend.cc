@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "ATen/Context.h"
 #include "ATen/ops/empty_like.h"
 #include "c10/cuda/CUDAFunctions.h"
 #include "c10/cuda/CUDAGuard.h"
@@ -97,7 +98,14 @@ class NcclBackend : public Backend {
 
 int NumGpus() { return c10::cuda::device_count(); }
 
-void SetCurrentGpu(int index) { c10::cuda::set_device(static_cast<c10::DeviceIndex>(index)); }
+void UseGpu(int index) {
+  // Without it cuBLAS may choose its algorithm by what else runs.
+  setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
+  at::globalContext().setDeterministicAlgorithms(/*b=*/true, /*warn_only=*/false);
+  // New tensors are not to be filled: nothing here reads what it has not written.
+  at::globalContext().setDeterministicFillUninitializedMemory(false);
+  c10::cuda::set_device(static_cast<c10::DeviceIndex>(index));
+}
 
 BackendFactory ConnectNccl(RendezvousStore store, std::chrono::milliseconds timeout,
                            c10::Device device) {

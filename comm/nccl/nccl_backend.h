@@ -21,8 +21,9 @@ namespace lathe {
 // GPUs that this process may use (CUDA_VISIBLE_DEVICES counts); 0 without a driver.
 int NumGpus();
 
-// What "the GPU" is for calls of this thread that name none.
-void SetCurrentGpu(int index);
+// The GPU of this thread's calls that name none. From then on this process's kernels are LibTorch's
+// deterministic ones: the same input, the same bits. Before a GPU is first used.
+void UseGpu(int index);
 
 // A factory for ParallelContext::Create of the rank that computes on `device`, a GPU. A collective
 // that takes longer than `timeout` fails.
