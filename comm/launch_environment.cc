@@ -35,8 +35,8 @@ struct Names {
   const char* num_nodes;  // where the one before is not always set
 };
 
-// Slurm before Open MPI: srun may start an MPI program. torchrun before both: it may run inside
-// their job.
+// Open MPI before Slurm: mpirun may run inside a Slurm job. torchrun before both: it may run inside
+// either.
 constexpr Names kLaunchers[] = {
     {"torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", ""},
     {"open_mpi", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",

@@ -102,16 +102,19 @@ int64_t MicroBatchesToRehearse(const RunPlan& run, int64_t count) {
   return std::min(count, 3 * pp * run.pipeline.partition.num_chunks + pp % 2);
 }
 
-// What offload sends to a disk is rehearsed in memory and taken off again.
-void TakeOffDisk(const RunPlan& run, RankMemory* memory) {
+// What offload sends to a disk is rehearsed in memory and taken off again. `element_size`: of a
+// weight.
+void TakeOffDisk(const RunPlan& run, int64_t element_size, RankMemory* memory) {
   int64_t away = 0;
   if (run.zero.offload_optimizer.device == OffloadDevice::kNvme) {
     away += memory->masters + memory->optimizer_state;
     memory->masters = memory->optimizer_state = 0;
   }
   if (run.zero.offload_param.device == OffloadDevice::kNvme) {
-    away += memory->parameters;
-    memory->parameters = 0;
+    const int64_t stays =
+        std::min(memory->parameters, run.zero.offload_param.max_in_cpu * element_size);
+    away += memory->parameters - stays;
+    memory->parameters = stays;
   }
   memory->peak -= away;
 }
@@ -144,7 +147,6 @@ class Rehearsal {
     const int64_t before = MetaMeter::current_bytes();
     MetaMeter::ResetPeak();
     ABSL_RETURN_IF_ERROR(Run(*context, before, &memory));
-    TakeOffDisk(run_, &memory);
     return memory;
   }
 
@@ -157,7 +159,10 @@ class Rehearsal {
     UnitRunner runner(units, recompute);
     ABSL_ASSIGN_OR_RETURN(const Model model, BuildStage(run_.config, run_.model, context, runner,
                                                         run_.pipeline.partition));
-    ZeroOptimizer optimizer(model.stage->parameters(), run_.optimizer, context, &units);
+    ZeroOptions options = run_.optimizer;
+    // Even a single rank's weights are then only whole while they are used.
+    options.offload_weights.to_host = run_.zero.offload_param.device != OffloadDevice::kNone;
+    ZeroOptimizer optimizer(model.stage->parameters(), options, context, &units);
     const ZeroOptimizer::KeptBytes kept = optimizer.kept_bytes();
     memory->parameters = kept.weights;
     memory->gradients = kept.gradients;
@@ -175,6 +180,7 @@ class Rehearsal {
         memory->parameters + memory->gradients + memory->masters + memory->optimizer_state;
     memory->buckets_and_products =
         std::max<int64_t>(0, memory->peak - kept_bytes - memory->activations);
+    TakeOffDisk(run_, model.stage->parameters()[0]->tensor().element_size(), memory);
     return absl::OkStatus();
   }
 

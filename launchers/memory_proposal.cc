@@ -69,8 +69,10 @@ std::vector<Change> Changes(const RunPlan& run, int world_size) {
 // The peak with these changes; an error where they do not go together with the run.
 absl::StatusOr<int64_t> PeakWith(RunConfig config, int stage, const RunPlan& original,
                                  int world_size) {
-  // The file's values are in the configuration already.
+  // The file's values are in the configuration already; what weights do after a forward, in
+  // `units`.
   config.mutable_training()->clear_deepspeed();
+  config.mutable_training()->clear_reshard_after_forward();
   ABSL_ASSIGN_OR_RETURN(RunPlan run, MakeRunPlan(config, world_size));
   run.zero = original.zero;
   run.units = original.units;

@@ -168,8 +168,26 @@ absl::Status ResolveReshard(RunPlan* run) {
   return absl::OkStatus();
 }
 
-// What a rank keeps through an update, in fp32, whatever else: weights, gradients, the states of
-// the rule that has least. The replicas of other ranks on this machine are not counted.
+}  // namespace
+
+absl::StatusOr<RunPlan> MakeRunPlan(const RunConfig& flags, int world_size) {
+  RunPlan run{.config = flags};
+  ABSL_ASSIGN_OR_RETURN(run.model, BuildModelConfig(flags));
+  ABSL_RETURN_IF_ERROR(CheckModelFits(flags, run.model, world_size));
+  ABSL_ASSIGN_OR_RETURN(run.optimizer, OptimizerOptions(flags));
+  // PyTorch's GradScaler, which --fp16 alone means under Hugging Face's Trainer.
+  run.loss_scale = {.enabled = flags.training().fp16(), .loss_scale_window = 2000, .hysteresis = 1};
+  if (flags.training().has_deepspeed()) {
+    ABSL_RETURN_IF_ERROR(ApplyDeepSpeedFile(world_size, &run));
+    // Its micro batches may be others than the flags'.
+    ABSL_RETURN_IF_ERROR(CheckModelFits(run.config, run.model, world_size));
+  }
+  ABSL_RETURN_IF_ERROR(CheckTrainingArguments(run.config.training()));
+  ABSL_RETURN_IF_ERROR(ResolveReshard(&run));
+  ABSL_ASSIGN_OR_RETURN(run.pipeline, MakePipelinePlan(run.config, run.model));
+  return run;
+}
+
 absl::Status CheckMachineMemory(const RunPlan& run, int world_size) {
   const ParallelArguments& parallel = run.config.parallel();
   const double model_ranks = static_cast<double>(parallel.tensor_model_parallel_size()) *
@@ -195,27 +213,6 @@ absl::Status CheckMachineMemory(const RunPlan& run, int world_size) {
       "%s: a model of %.3g parameters needs %.0f GB a rank for weights, gradients and optimizer; "
       "this machine has %.0f GB",
       ModelPath(run.config), parameters, bytes / 1e9, memory / 1e9));
-}
-
-}  // namespace
-
-absl::StatusOr<RunPlan> MakeRunPlan(const RunConfig& flags, int world_size) {
-  RunPlan run{.config = flags};
-  ABSL_ASSIGN_OR_RETURN(run.model, BuildModelConfig(flags));
-  ABSL_RETURN_IF_ERROR(CheckModelFits(flags, run.model, world_size));
-  ABSL_ASSIGN_OR_RETURN(run.optimizer, OptimizerOptions(flags));
-  // PyTorch's GradScaler, which --fp16 alone means under Hugging Face's Trainer.
-  run.loss_scale = {.enabled = flags.training().fp16(), .loss_scale_window = 2000, .hysteresis = 1};
-  if (flags.training().has_deepspeed()) {
-    ABSL_RETURN_IF_ERROR(ApplyDeepSpeedFile(world_size, &run));
-    // Its micro batches may be others than the flags'.
-    ABSL_RETURN_IF_ERROR(CheckModelFits(run.config, run.model, world_size));
-  }
-  ABSL_RETURN_IF_ERROR(CheckTrainingArguments(run.config.training()));
-  ABSL_RETURN_IF_ERROR(ResolveReshard(&run));
-  ABSL_RETURN_IF_ERROR(CheckMachineMemory(run, world_size));
-  ABSL_ASSIGN_OR_RETURN(run.pipeline, MakePipelinePlan(run.config, run.model));
-  return run;
 }
 
 absl::StatusOr<LrSchedule> BuildSchedule(const RunPlan& run, const TrainingPlan& plan) {

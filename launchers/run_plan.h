@@ -45,9 +45,13 @@ struct RunPlan {
 };
 
 // `world_size`: processes in all. Errors: what CheckTrainingArguments, ReadDeepSpeedJson,
-// ApplyDeepSpeed, BuildModelConfig, CheckLayout and CheckSchedule say; a model whose states do
-// not fit into this machine's memory; what excludes each other.
+// ApplyDeepSpeed, BuildModelConfig, CheckLayout and CheckSchedule say; what excludes each other.
 absl::StatusOr<RunPlan> MakeRunPlan(const RunConfig& flags, int world_size);
+
+// Refuses what this machine's memory cannot hold: what a rank keeps through an update, in fp32,
+// whatever else: weights, gradients, the states of the rule that has least. The replicas of other
+// ranks on this machine are not counted.
+absl::Status CheckMachineMemory(const RunPlan& run, int world_size);
 
 // The DeepSpeed file's schedule, or --lr_scheduler_type. Errors: DeepSpeedSchedule's and
 // LrSchedule::Create's.

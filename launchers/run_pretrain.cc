@@ -61,24 +61,36 @@ void AddTraffic(const ParallelContext& context, nlohmann::json* metrics) {
   }
 }
 
-// What the largest rank was predicted to take, and took. Collective.
-absl::Status ReportMemory(const RunPlan& run, const ParallelContext& context,
-                          nlohmann::json* metrics) {
-  ABSL_ASSIGN_OR_RETURN(const MemoryPlan plan, PlanMemory(run, context.world_size()));
-  (*metrics)["predicted_memory_bytes"] = plan.peak();
-  const auto giga = [](int64_t bytes) { return static_cast<double>(bytes) / 1e9; };
-  if (!context.device().is_cpu()) {
-    LOG(INFO) << absl::StrFormat("Memory of a rank: predicted %.3f GB, not measured on a GPU",
-                                 giga(plan.peak()));
-    return absl::OkStatus();
+std::string GB(int64_t bytes) {
+  return absl::StrFormat("%.3f GB", static_cast<double>(bytes) / 1e9);
+}
+
+// What the largest rank is to take, by a rehearsal. A run does not depend on it.
+int64_t PredictMemory(const RunPlan& run, int world_size) {
+  try {
+    const absl::StatusOr<MemoryPlan> plan = PlanMemory(run, world_size);
+    if (plan.ok()) {
+      LOG(INFO) << "Memory of the largest rank: predicted " << GB(plan->peak());
+      return plan->peak();
+    }
+    LOG(WARNING) << "Memory is not predicted: " << plan.status().message();
+  } catch (const c10::Error& error) {
+    LOG(WARNING) << "Memory is not predicted: " << error.what_without_backtrace();
   }
+  return 0;
+}
+
+// What it took beside that. Collective.
+void ReportMemory(int64_t predicted, const ParallelContext& context, nlohmann::json* metrics) {
+  if (predicted > 0) (*metrics)["predicted_memory_bytes"] = predicted;
+  if (!context.device().is_cpu()) return;
   at::Tensor measured = at::full({1}, MemoryMeter::peak_bytes(), at::kLong);
   context.World().AllReduce(measured, ReduceOp::kMax);
   const int64_t bytes = measured.item().toLong();
   (*metrics)["measured_memory_bytes"] = bytes;
-  LOG(INFO) << absl::StrFormat("Memory of the largest rank: predicted %.3f GB, measured %.3f GB",
-                               giga(plan.peak()), giga(bytes));
-  return absl::OkStatus();
+  LOG(INFO) << "Memory of the largest rank: "
+            << (predicted > 0 ? absl::StrCat("predicted ", GB(predicted), ", ") : "") << "measured "
+            << GB(bytes);
 }
 
 // What the run leaves in its folder when it has come to its end. Collective.
@@ -137,6 +149,7 @@ absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment&
   ABSL_ASSIGN_OR_RETURN(const RunPlan run, MakeRunPlan(flags, environment.world_size));
   const RunConfig& config = run.config;
   const TrainingArguments& a = config.training();
+  ABSL_RETURN_IF_ERROR(CheckMachineMemory(run, environment.world_size));
   ABSL_RETURN_IF_ERROR(CheckMemoryLimit(flags, run, environment.world_size));
   MemoryMeter::Install();
   if (UsesDisk(run.zero)) {
@@ -200,13 +213,14 @@ absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment&
 
   LOG(INFO) << "Start training: " << loaders.data.train->size() << " blocks of "
             << config.data().block_size() << " tokens, " << plan.max_steps << " updates";
+  const int64_t predicted_memory = PredictMemory(run, context->world_size());
   ABSL_ASSIGN_OR_RETURN(TrainResult result, trainer.Train(output.resume_from));
   if (result.stopped_by_signal) {
     LOG(WARNING)
         << "Stopped by a signal; the run goes on from its checkpoint with the same command";
     return kStoppedExitCode;
   }
-  ABSL_RETURN_IF_ERROR(ReportMemory(run, *context, &result.metrics));
+  ReportMemory(predicted_memory, *context, &result.metrics);
   if (config.parallel().log_communication()) AddTraffic(*context, &result.metrics);
   ABSL_RETURN_IF_ERROR(WriteResults(a, std::move(result), a.do_eval() && loaders.eval != nullptr,
                                     model.stage->FlopsPerToken(config.data().block_size()),

@@ -166,7 +166,7 @@ FlatWeights::Place ZeroOptimizer::PlaceOfWeights(const Bucket& bucket) {
     }
     weights_in_memory_ += bucket.own.size();
   }
-  if (offload.to_host) place.device = at::kCPU;
+  if (offload.to_host && !context_.device().is_meta()) place.device = at::kCPU;
   place.pinned = on_gpu && place.device.is_cpu() && offload.pin_memory;
   return place;
 }
