@@ -23,8 +23,8 @@ def events(path):
         return  # Bazel did not get as far; the step's own outcome says so.
 
 
-def cases_of(result):
-    """Counts the cases in the test.xml of one run of a test."""
+def cases_of(result, label):
+    """Counts the cases in the test.xml of one run of a test; says which were skipped and why."""
     counts = collections.Counter()
     for output in result.get("testActionOutput", []):
         if output.get("name") == "test.xml":
@@ -38,6 +38,10 @@ def cases_of(result):
                     counts["failed"] += 1
                 elif case.find("skipped") is not None or case.get("status") == "notrun":
                     counts["skipped"] += 1
+                    skip = case.find("skipped")
+                    # GoogleTest: "file:line\nreason".
+                    reason = "disabled" if skip is None else (skip.get("message") or "").split("\n")[-1]
+                    print("skipped: %s: %s: %s" % (label, case.get("name"), reason))
                 else:
                     counts["passed"] += 1
     passed = result.get("status") in ("PASSED", "FLAKY")
@@ -67,7 +71,7 @@ def main(outcomes, event_files):
             elif event.get("testSummary", {}).get("overallStatus") in ("NO_STATUS", "FAILED_TO_BUILD"):
                 unbuilt.append(identity["testSummary"]["label"])
         for (label, _, _), result in runs.items():
-            counts = cases_of(result)
+            counts = cases_of(result, label)
             total += counts
             if counts["failed"]:
                 failures.append(label)

@@ -174,6 +174,11 @@ class Resolver {
                                     flags_.grad_accum_dtype()};
     const std::string dtype =
         Hold("data_types.grad_accum_dtype", json_.grad_accum_dtype, flag, flag.value);
+    if (json_.communication_data_type.value_or(dtype) != dtype) {
+      return Wrong(json_, "communication_data_type is ", *json_.communication_data_type.value,
+                   ", but gradients travel in the type in which they are accumulated, here ", dtype,
+                   " (data_types.grad_accum_dtype or --grad_accum_dtype); leave it out");
+    }
     if (dtype == flag.value) return absl::OkStatus();
     training().set_grad_accum_dtype(dtype);
     // The flag knows which types this version has.

@@ -134,7 +134,8 @@ absl::StatusOr<std::vector<HostSlots>> FilterHosts(const std::vector<HostSlots>&
     if (!kept.slots.empty()) left.push_back(std::move(kept));
   }
   if (left.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(flag, " ", exclude, " leaves no host"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(flag, " ", includes ? include : exclude, " leaves no host"));
   }
   return left;
 }

@@ -102,19 +102,17 @@ int64_t MicroBatchesToRehearse(const RunPlan& run, int64_t count) {
   return std::min(count, 3 * pp * run.pipeline.partition.num_chunks + pp % 2);
 }
 
-// What offload sends to a disk is rehearsed in memory and taken off again. `element_size`: of a
-// weight.
-void TakeOffDisk(const RunPlan& run, int64_t element_size, RankMemory* memory) {
+// What offload sends to a disk is rehearsed in memory and taken off again. `bytes_in_memory`: of
+// weights that stay.
+void TakeOffDisk(const RunPlan& run, int64_t bytes_in_memory, RankMemory* memory) {
   int64_t away = 0;
   if (run.zero.offload_optimizer.device == OffloadDevice::kNvme) {
     away += memory->masters + memory->optimizer_state;
     memory->masters = memory->optimizer_state = 0;
   }
   if (run.zero.offload_param.device == OffloadDevice::kNvme) {
-    const int64_t stays =
-        std::min(memory->parameters, run.zero.offload_param.max_in_cpu * element_size);
-    away += memory->parameters - stays;
-    memory->parameters = stays;
+    away += memory->parameters - bytes_in_memory;
+    memory->parameters = bytes_in_memory;
   }
   memory->peak -= away;
 }
@@ -162,6 +160,7 @@ class Rehearsal {
     ZeroOptions options = run_.optimizer;
     // Even a single rank's weights are then only whole while they are used.
     options.offload_weights.to_host = run_.zero.offload_param.device != OffloadDevice::kNone;
+    options.offload_weights.elements_in_memory = run_.zero.offload_param.max_in_cpu;
     ZeroOptimizer optimizer(model.stage->parameters(), options, context, &units);
     const ZeroOptimizer::KeptBytes kept = optimizer.kept_bytes();
     memory->parameters = kept.weights;
@@ -180,7 +179,8 @@ class Rehearsal {
         memory->parameters + memory->gradients + memory->masters + memory->optimizer_state;
     memory->buckets_and_products =
         std::max<int64_t>(0, memory->peak - kept_bytes - memory->activations);
-    TakeOffDisk(run_, model.stage->parameters()[0]->tensor().element_size(), memory);
+    const int64_t element_size = model.stage->parameters()[0]->tensor().element_size();
+    TakeOffDisk(run_, optimizer.weights_in_memory() * element_size, memory);
     return absl::OkStatus();
   }
 
@@ -265,8 +265,13 @@ absl::StatusOr<MemoryPlan> PlanMemory(const RunPlan& run, int world_size) {
   // What a pipeline's stage says to the next.
   std::deque<at::Tensor> mail;
   const Rehearsal rehearsal(run, world_size);
-  for (int pp = 0; pp < run.config.parallel().pipeline_model_parallel_size(); ++pp) {
-    ABSL_ASSIGN_OR_RETURN(plan.stages.emplace_back(), rehearsal.Rank(pp, mail));
+  try {
+    for (int pp = 0; pp < run.config.parallel().pipeline_model_parallel_size(); ++pp) {
+      ABSL_ASSIGN_OR_RETURN(plan.stages.emplace_back(), rehearsal.Rank(pp, mail));
+    }
+  } catch (const c10::Error& error) {
+    return absl::InternalError(
+        absl::StrCat("memory cannot be predicted: ", error.what_without_backtrace()));
   }
   return plan;
 }

@@ -47,15 +47,16 @@ struct MemoryPlan {
   std::string Table() const;
 };
 
-// Errors: what BuildStage says.
+// Errors: what BuildStage says; Internal where a rehearsed operator fails.
 absl::StatusOr<MemoryPlan> PlanMemory(const RunPlan& run, int world_size);
 
 // "8GB", "7.5 GiB", "500MB" or a number of bytes. Errors: anything else.
 absl::StatusOr<int64_t> ParseMemorySize(std::string_view text);
 
-// FailedPrecondition if a rank of this run takes more than --memory_limit, with the cheapest change
-// that fits. `flags`: as given, without the DeepSpeed file's values. OK without the flag.
-absl::Status CheckMemoryLimit(const RunConfig& flags, const RunPlan& run, int world_size);
+// FailedPrecondition if a rank of this run takes more than --memory_limit, with the cheapest
+// changes that fit. `memory`: PlanMemory's of this run; its error is returned. OK without the flag.
+absl::Status CheckMemoryLimit(const RunPlan& run, const absl::StatusOr<MemoryPlan>& memory,
+                              int world_size);
 
 }  // namespace lathe
 

@@ -45,7 +45,7 @@ absl::StatusOr<int> Run(int argc, char** argv) {
   ABSL_ASSIGN_OR_RETURN(const lathe::MemoryPlan memory, lathe::PlanMemory(run, world_size));
   std::printf("%s", memory.Table().c_str());
   std::fflush(stdout);
-  ABSL_RETURN_IF_ERROR(lathe::CheckMemoryLimit(config, run, world_size));
+  ABSL_RETURN_IF_ERROR(lathe::CheckMemoryLimit(run, memory, world_size));
   return 0;
 }
 

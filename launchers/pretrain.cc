@@ -68,7 +68,10 @@ absl::StatusOr<int> Run(int argc, char** argv) {
     // Said once, by the launcher, rather than by every rank.
     ABSL_ASSIGN_OR_RETURN(const lathe::RunPlan run, lathe::MakeRunPlan(config, plan->world_size()));
     ABSL_RETURN_IF_ERROR(lathe::CheckMachineMemory(run, plan->world_size()));
-    ABSL_RETURN_IF_ERROR(lathe::CheckMemoryLimit(config, run, plan->world_size()));
+    if (config.training().has_memory_limit()) {
+      ABSL_RETURN_IF_ERROR(lathe::CheckMemoryLimit(run, lathe::PlanMemory(run, plan->world_size()),
+                                                   plan->world_size()));
+    }
     return plan->through_ssh ? lathe::LaunchHosts(argv, *plan)
                              : lathe::LaunchLocalRanks(argv, plan->nodes[0],
                                                        config.parallel().hang_timeout_in_seconds());

@@ -11,6 +11,7 @@
 #include "absl/status/status_macros.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "c10/core/CachingDeviceAllocator.h"
 #include "lathe/base/logging.h"
 #include "lathe/base/python_json.h"
 #include "lathe/checkpoint/atomic_file.h"
@@ -65,32 +66,38 @@ std::string GB(int64_t bytes) {
   return absl::StrFormat("%.3f GB", static_cast<double>(bytes) / 1e9);
 }
 
-// What the largest rank is to take, by a rehearsal. A run does not depend on it.
-int64_t PredictMemory(const RunPlan& run, int world_size) {
-  try {
-    const absl::StatusOr<MemoryPlan> plan = PlanMemory(run, world_size);
-    if (plan.ok()) {
-      LOG(INFO) << "Memory of the largest rank: predicted " << GB(plan->peak());
-      return plan->peak();
-    }
-    LOG(WARNING) << "Memory is not predicted: " << plan.status().message();
-  } catch (const c10::Error& error) {
-    LOG(WARNING) << "Memory is not predicted: " << error.what_without_backtrace();
+// A run does not depend on its prediction.
+void LogPrediction(const absl::StatusOr<MemoryPlan>& memory) {
+  if (memory.ok()) {
+    LOG(INFO) << "Memory of the largest rank: predicted " << GB(memory->peak());
+  } else {
+    LOG(WARNING) << memory.status().message();
   }
-  return 0;
 }
 
-// What it took beside that. Collective.
-void ReportMemory(int64_t predicted, const ParallelContext& context, nlohmann::json* metrics) {
-  if (predicted > 0) (*metrics)["predicted_memory_bytes"] = predicted;
-  if (!context.device().is_cpu()) return;
-  at::Tensor measured = at::full({1}, MemoryMeter::peak_bytes(), at::kLong);
+// The most that tensors took on the device of this rank.
+int64_t MeasuredPeak(c10::Device device) {
+  if (device.is_cpu()) return MemoryMeter::peak_bytes();
+  constexpr auto kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  return at::getDeviceAllocator(device.type())
+      ->getDeviceStats(device.index())
+      .allocated_bytes[kAll]
+      .peak;
+}
+
+// What was predicted and what the largest rank took. Collective.
+void ReportMemory(const absl::StatusOr<MemoryPlan>& memory, const ParallelContext& context,
+                  nlohmann::json* metrics) {
+  at::Tensor measured = at::full({1}, MeasuredPeak(context.device()), at::kLong);
   context.World().AllReduce(measured, ReduceOp::kMax);
   const int64_t bytes = measured.item().toLong();
   (*metrics)["measured_memory_bytes"] = bytes;
-  LOG(INFO) << "Memory of the largest rank: "
-            << (predicted > 0 ? absl::StrCat("predicted ", GB(predicted), ", ") : "") << "measured "
-            << GB(bytes);
+  std::string predicted;
+  if (memory.ok()) {
+    (*metrics)["predicted_memory_bytes"] = memory->peak();
+    predicted = absl::StrCat("predicted ", GB(memory->peak()), ", ");
+  }
+  LOG(INFO) << "Memory of the largest rank: " << predicted << "measured " << GB(bytes);
 }
 
 // What the run leaves in its folder when it has come to its end. Collective.
@@ -150,7 +157,8 @@ absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment&
   const RunConfig& config = run.config;
   const TrainingArguments& a = config.training();
   ABSL_RETURN_IF_ERROR(CheckMachineMemory(run, environment.world_size));
-  ABSL_RETURN_IF_ERROR(CheckMemoryLimit(flags, run, environment.world_size));
+  const absl::StatusOr<MemoryPlan> memory = PlanMemory(run, environment.world_size);
+  ABSL_RETURN_IF_ERROR(CheckMemoryLimit(run, memory, environment.world_size));
   MemoryMeter::Install();
   if (UsesDisk(run.zero)) {
     ReturnFreedMemory();
@@ -213,14 +221,14 @@ absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment&
 
   LOG(INFO) << "Start training: " << loaders.data.train->size() << " blocks of "
             << config.data().block_size() << " tokens, " << plan.max_steps << " updates";
-  const int64_t predicted_memory = PredictMemory(run, context->world_size());
+  LogPrediction(memory);
   ABSL_ASSIGN_OR_RETURN(TrainResult result, trainer.Train(output.resume_from));
   if (result.stopped_by_signal) {
     LOG(WARNING)
         << "Stopped by a signal; the run goes on from its checkpoint with the same command";
     return kStoppedExitCode;
   }
-  ReportMemory(predicted_memory, *context, &result.metrics);
+  ReportMemory(memory, *context, &result.metrics);
   if (config.parallel().log_communication()) AddTraffic(*context, &result.metrics);
   ABSL_RETURN_IF_ERROR(WriteResults(a, std::move(result), a.do_eval() && loaders.eval != nullptr,
                                     model.stage->FlopsPerToken(config.data().block_size()),

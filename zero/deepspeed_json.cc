@@ -189,6 +189,8 @@ absl::Status ReadScheduler(const DeepSpeedCheck& check, DeepSpeedJson* json) {
   reader.Read("scheduler.params.warmup_min_lr", &scheduler.warmup_min_lr);
   reader.Read("scheduler.params.warmup_max_lr", &scheduler.warmup_max_lr);
   reader.Read("scheduler.params.warmup_num_steps", &scheduler.warmup_num_steps);
+  // DeepSpeed's shortest warmup.
+  if (scheduler.warmup_num_steps.value == 0) scheduler.warmup_num_steps.value = 1;
   reader.Read("scheduler.params.total_num_steps", &scheduler.total_num_steps);
   reader.ReadWord("scheduler.params.warmup_type", &scheduler.warmup_type);
   reader.Read("scheduler.params.warmup_min_ratio", &scheduler.warmup_min_ratio);
@@ -270,6 +272,7 @@ void ReadRest(const DeepSpeedCheck& check, DeepSpeedJson* json) {
   reader.Read("fp16.min_loss_scale", &json->fp16.min_loss_scale);
   reader.Read("bf16.enabled", &json->bf16_enabled);
   reader.ReadWord("data_types.grad_accum_dtype", &json->grad_accum_dtype);
+  reader.ReadWord("communication_data_type", &json->communication_data_type);
   reader.Read("tensor_parallel.autotp_size", &json->autotp_size);
   reader.Read("aio.block_size", &json->aio.block_size);
   reader.Read("aio.queue_depth", &json->aio.queue_depth);

@@ -111,8 +111,9 @@ struct DeepSpeedJson {
   std::optional<DeepSpeedScheduler> scheduler;
   DeepSpeedFp16 fp16;
   DeepSpeedValue<bool> bf16_enabled;
-  DeepSpeedValue<std::string> grad_accum_dtype;  // fp32, bf16, fp16
-  DeepSpeedValue<int64_t> autotp_size;           // 0 and 1: no tensor parallelism
+  DeepSpeedValue<std::string> grad_accum_dtype;         // fp32, bf16, fp16
+  DeepSpeedValue<std::string> communication_data_type;  // the same
+  DeepSpeedValue<int64_t> autotp_size;                  // 0 and 1: no tensor parallelism
   DeepSpeedZero zero_optimization;
   DeepSpeedAio aio;
   // One line for each key that asks for something that is ignored, with the reason.

@@ -352,8 +352,8 @@ TEST(DeepSpeedJsonTest, WhatIsWrongIsNamedWithItsPath) {
            "\"auto\""},
           {R"({"scheduler": {"type": "WarmupLR", "params": {"warmup_type": "cosine"}}})",
            "scheduler.params.warmup_type is \"cosine\"; expected one of log, linear"},
-          {R"({"scheduler": {"type": "WarmupLR", "params": {"warmup_num_steps": 0}}})",
-           "scheduler.params.warmup_num_steps is 0; expected an integer of at least 1 or "
+          {R"({"scheduler": {"type": "WarmupLR", "params": {"warmup_num_steps": -1}}})",
+           "scheduler.params.warmup_num_steps is -1; expected an integer of at least 0 or "
            "\"auto\""}}) {
     EXPECT_EQ(ErrorOf(refusal.text), absl::StrCat("ds.json: ", refusal.message)) << refusal.text;
   }

@@ -87,7 +87,8 @@ constexpr Key kKeys[] = {
             "AdamW here always corrects its bias"),
     Refused("optimizer.params.amsgrad", kBool, "false", "AdamW here has no AMSGrad"),
     Refused("optimizer.params.maximize", kBool, "false", "training minimises"),
-    Refused("optimizer.params.fp32_optimizer_states", kBool, "true", "AdamW's states are fp32"),
+    Refused("optimizer.params.fp32_optimizer_states", kBool, "true",
+            "leave the block out and give --optim_args state_dtype=bf16"),
     Refused("optimizer.params.max_grad_norm", Number(0), "0",
             "DeepSpeed refuses it too; use gradient_clipping"),
     Ignored("optimizer.params.torch_adam", kBool, "false true", ""),
@@ -105,7 +106,7 @@ constexpr Key kKeys[] = {
     Block("scheduler.params"),
     HonouredOrAuto("scheduler.params.warmup_min_lr", Number(0)),
     HonouredOrAuto("scheduler.params.warmup_max_lr", Number(0)),
-    HonouredOrAuto("scheduler.params.warmup_num_steps", Integer(1)),
+    HonouredOrAuto("scheduler.params.warmup_num_steps", Integer(0)),
     HonouredOrAuto("scheduler.params.total_num_steps", Integer(1)),
     Honoured("scheduler.params.warmup_type", OneOf("log linear")),
     Honoured("scheduler.params.warmup_min_ratio", Number(0)),
@@ -131,7 +132,7 @@ constexpr Key kKeys[] = {
     Ignored("bf16.check_grad_overflow", kBool, "true",
             "an update that is not finite is always skipped"),
     Refused("bf16.bf16_master_weights_and_grads", kBool, "false", kMasters),
-    Refused("bf16.bf16_optimizer_states", kBool, "false", "AdamW's states are fp32"),
+    Refused("bf16.bf16_optimizer_states", kBool, "false", "give --optim_args state_dtype=bf16"),
     RefusedSwitch("amp",
                   "enabled opt_level cast_model_type patch_torch_functions keep_batchnorm_fp32 "
                   "master_weights cast_model_outputs num_losses verbosity min_loss_scale "
@@ -146,9 +147,7 @@ constexpr Key kKeys[] = {
             "norms, softmax, RoPE and the loss are computed in fp32, products are not"),
 
     // Communication.
-    Refused(
-        "communication_data_type", OneOf("fp32 bf16 fp16"), "\"fp32\"",
-        "gradients travel in the type in which they are accumulated, data_types.grad_accum_dtype"),
+    Honoured("communication_data_type", OneOf("fp32 bf16 fp16")),
     Ignored("seq_parallel_communication_data_type", OneOf("fp32 bf16 fp16"), "\"fp32\"",
             "it is for Ulysses' sequence parallelism, which is not here"),
     Refused("sequence_parallel_size", Integer(1), "1",
@@ -374,7 +373,7 @@ constexpr Key kKeys[] = {
     Ignored("zero_optimization.log_trace_cache_warnings", kBool, "true false", ""),
     Ignored("zero_optimization.enable_sanity_checks", kBool, "true false", ""),
     Ignored("zero_optimization.save_muon_momentum_buffer_in_memory", kBool, "false",
-            "Muon is not here"),
+            "optimizer states lie where offload_optimizer says"),
     Ignored("zero_optimization.leaf_module", kAny, "{}", kNoExperts),
     Refused("zero_optimization.zenflow", kAny, "", "every update uses its own gradients"),
     Refused("zero_optimization.zero_hpz_partition_size", Integer(0), "0 1",

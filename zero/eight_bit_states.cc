@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <string>
@@ -9,6 +10,8 @@
 
 #include "ATen/ops/bucketize.h"
 #include "ATen/ops/constant_pad_nd.h"
+#include "ATen/ops/empty.h"
+#include "ATen/ops/linalg_vector_norm.h"
 #include "ATen/ops/linspace.h"
 #include "ATen/ops/tensor.h"
 
@@ -42,6 +45,17 @@ at::Tensor AsBlocks(const at::Tensor& values) {
   return full.view({-1, kStateBlock});
 }
 
+// The meta device, on which memory is rehearsed, lacks bucketize and index_select.
+at::Tensor NearestCodes(const at::Tensor& relative, const Map& map) {
+  if (relative.is_meta()) return at::empty(relative.sizes(), relative.options().dtype(at::kInt));
+  return at::bucketize(relative, map.midpoints.to(relative.scalar_type()), /*out_int32=*/true);
+}
+
+at::Tensor ValuesOf(const at::Tensor& codes, const Map& map, at::ScalarType dtype) {
+  if (codes.is_meta()) return at::empty(codes.sizes(), codes.options().dtype(dtype));
+  return map.values.to(dtype).index_select(0, codes);
+}
+
 }  // namespace
 
 at::Tensor DynamicMap(bool is_signed) {
@@ -69,21 +83,19 @@ at::Tensor DynamicMap(bool is_signed) {
 void QuantizeBlocks(const at::Tensor& values, bool is_signed, const at::Tensor& codes,
                     const at::Tensor& scales) {
   const at::Tensor blocks = AsBlocks(values);
-  scales.copy_(blocks.abs().amax(1));
+  // The largest magnitude.
+  scales.copy_(at::linalg_vector_norm(blocks, std::numeric_limits<double>::infinity(), 1));
   // A block of zeros, or of what fp32 cannot hold, is zeros.
   const at::Tensor divisors = scales.masked_fill(scales.eq(0), 1).to(values.scalar_type());
   const at::Tensor relative = blocks.div(divisors.unsqueeze(1));
   const Map& map = MapOn(values.device(), is_signed);
-  codes.copy_(at::bucketize(relative, map.midpoints.to(values.scalar_type()), /*out_int32=*/true)
-                  .view({-1})
-                  .narrow(0, 0, codes.numel()));
+  codes.copy_(NearestCodes(relative, map).view({-1}).narrow(0, 0, codes.numel()));
 }
 
 at::Tensor DequantizeBlocks(const at::Tensor& codes, const at::Tensor& scales, bool is_signed,
                             at::ScalarType dtype) {
   const Map& map = MapOn(codes.device(), is_signed);
-  const at::Tensor values =
-      map.values.to(dtype).index_select(0, AsBlocks(codes).view({-1}).to(at::kInt));
+  const at::Tensor values = ValuesOf(AsBlocks(codes).view({-1}).to(at::kInt), map, dtype);
   values.view({-1, kStateBlock}).mul_(scales.unsqueeze(1));
   return values.narrow(0, 0, codes.numel());
 }

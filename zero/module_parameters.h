@@ -2,11 +2,15 @@
 //
 //   torch::nn::Sequential module(...);
 //   std::vector<std::pair<std::string, at::Tensor>> named;
-//   for (const auto& item : module->named_parameters()) named.emplace_back(item.key(),
-//   item.value()); ModuleParameters parameters(named); ZeroOptimizer optimizer(parameters.all(),
-//   {.stage = 2}, context); optimizer.BeginUpdate(); optimizer.BeginMicroBatch(0, /*last=*/true);
-//   RunBackward({module->forward(x).mse_loss(y)}, {{}});   // .grad stays empty: see
-//   all()[i]->main_grad optimizer.Step(1e-3);
+//   for (const auto& item : module->named_parameters()) {
+//     named.emplace_back(item.key(), item.value());
+//   }
+//   ModuleParameters parameters(named);
+//   ZeroOptimizer optimizer(parameters.all(), {.stage = 2}, context);
+//   optimizer.BeginUpdate();
+//   optimizer.BeginMicroBatch(0, /*last=*/true);
+//   RunBackward({module->forward(x).mse_loss(y)}, {{}});
+//   optimizer.Step(1e-3);   // .grad stays empty: see all()[i]->main_grad
 //
 // The module's tensors become views of the optimizer's flat buffers. A gradient that autograd has
 // made of one is taken from it at once, so nothing is kept twice. For stage 3 give each part of the

@@ -4,8 +4,8 @@
 //   ZeroUnits units({});
 //   PlainRunner plain;
 //   RecomputeRunner recompute(plain);
-//   UnitRunner runner(units, recompute);   // outermost: a recomputed forward needs no second
-//   gather
+//   // Outermost: a recomputed forward needs no second gather.
+//   UnitRunner runner(units, recompute);
 //
 // Thread rule: as BlockRunner.
 #ifndef LATHE_ZERO_UNIT_RUNNER_H_

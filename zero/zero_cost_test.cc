@@ -33,7 +33,8 @@ struct Cost {
 
 // A chain of square matrices in bf16, trained for one update on every rank.
 Cost Measure(int num_ranks, int stage, at::ScalarType grad_dtype, int num_micro_batches,
-             Reshard reshard = Reshard::kAuto, const RuleSet& rules = AdamWRules({})) {
+             Reshard reshard = Reshard::kAuto, const RuleSet& rules = AdamWRules({}),
+             int num_frozen = 0) {
   MemoryMeter::Install();
   std::mutex mutex;
   Cost cost;
@@ -47,6 +48,7 @@ Cost Measure(int num_ranks, int stage, at::ScalarType grad_dtype, int num_micro_
           absl::StrCat("layers.", i, ".weight"), shape, ShardSpec::Whole(shape),
           at::empty(shape, at::kBFloat16), Initializer::Normal(0.02)));
       parameters.back()->set_unit(i);
+      parameters.back()->set_trainable(i >= num_frozen);
       pointers.push_back(parameters.back().get());
     }
     ZeroUnits units({.reshard = reshard, .persistence_threshold = 0});
@@ -125,6 +127,22 @@ TEST_P(ZeroCostTest, ElementsSent) {
     EXPECT_NEAR(sent(3, Reshard::kNever), (m + 1) * share, 1e-3);
     EXPECT_NEAR(sent(3), m == 1 ? 3 * share : (m + 1) * share, 1e-3);
   }
+}
+
+// Half of the weights frozen: of those there are the weights alone, sent only to be gathered.
+TEST_P(ZeroCostTest, FrozenParametersCostNothing) {
+  const double n = GetParam(), share = (n - 1) / n;
+  const auto with_half_frozen = [&](int stage) {
+    return Measure(GetParam(), stage, at::kFloat, 1, Reshard::kAuto, AdamWRules({}), kMatrices / 2);
+  };
+  const double trained[] = {18, 6 + 12 / n, 2 + 16 / n, 18 / n};
+  const double frozen[] = {2, 2, 2, 2 / n};
+  for (int stage = 0; stage <= 3; ++stage) {
+    const double formula = (trained[stage] + frozen[stage]) / 2;
+    EXPECT_NEAR(with_half_frozen(stage).bytes, formula, 0.02 * formula) << "stage " << stage;
+  }
+  // The trained half's gradients, in fp32 twice a weight's bytes, and its weights.
+  EXPECT_NEAR(with_half_frozen(2).sent, 1.5 * share, 1e-3);
 }
 
 // What docs/optimizers.md says: bf16 weights, fp32 gradients and masters are 10 bytes, states come

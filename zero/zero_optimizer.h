@@ -3,8 +3,11 @@
 //
 //   ZeroOptimizer optimizer(stage->parameters(), {.stage = 2, .weight_decay = 0.1}, context);
 //   optimizer.BeginUpdate();
-//   for (i = 0; i < n; ++i) { optimizer.BeginMicroBatch(i, /*last=*/i == n - 1); forward; backward;
-//   } ZeroOptimizer::StepResult result = optimizer.Step(learning_rate);
+//   for (int i = 0; i < n; ++i) {
+//     optimizer.BeginMicroBatch(i, /*last=*/i == n - 1);
+//     ...  // forward and backward
+//   }
+//   ZeroOptimizer::StepResult result = optimizer.Step(learning_rate);
 //
 // Parameters and gradients lie in flat buckets, each cut into one shard per data-parallel rank
 // (flat_layout.h). What a rank keeps, of P parameters on N ranks:
@@ -116,6 +119,9 @@ class ZeroOptimizer {
     int64_t weights = 0, gradients = 0, masters = 0, states = 0;
   };
   KeptBytes kept_bytes() const;
+  // Elements of its weights that WeightOffload::elements_in_memory keeps off a disk, if there is
+  // one or not.
+  int64_t weights_in_memory() const { return weights_in_memory_; }
 
   struct StepResult {
     double grad_norm = 0;  // L2 over the whole model, before clipping

@@ -158,13 +158,14 @@ FlatWeights::Place ZeroOptimizer::PlaceOfWeights(const Bucket& bucket) {
   const WeightOffload& offload = options_.offload_weights;
   const bool on_gpu = !context_.device().is_cpu();
   FlatWeights::Place place{.device = context_.device()};
+  const bool stays = weights_in_memory_ + bucket.own.size() <= offload.elements_in_memory;
+  if (stays) weights_in_memory_ += bucket.own.size();
   if (offload.disk != nullptr) {
     place.device = at::kCPU;
-    if (weights_in_memory_ + bucket.own.size() > offload.elements_in_memory) {
+    if (!stays) {
       place.disk = offload.disk;
       return place;
     }
-    weights_in_memory_ += bucket.own.size();
   }
   if (offload.to_host && !context_.device().is_meta()) place.device = at::kCPU;
   place.pinned = on_gpu && place.device.is_cpu() && offload.pin_memory;
@@ -289,6 +290,12 @@ ZeroOptimizer::KeptBytes ZeroOptimizer::kept_bytes() const {
     if (bucket.has_masters()) kept.masters += bytes(bucket.masters, bucket.masters_on_disk);
     for (size_t i = 0; i < bucket.states.size(); ++i) {
       kept.states += bytes(bucket.states[i], bucket.states_on_disk[i]);
+      // Those of rows and columns are each tensor's own, in no flat one.
+      const RuleState::Extent extent = bucket.rule->states()[i].extent;
+      if (extent != RuleState::Extent::kRow && extent != RuleState::Extent::kColumn) continue;
+      for (const Slot* slot : bucket.slots) {
+        if (!slot->states.empty()) kept.states += bytes(slot->states[i]);
+      }
     }
   }
   return kept;

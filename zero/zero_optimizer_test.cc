@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "ATen/ops/add.h"
@@ -58,7 +59,8 @@ void ReferenceStep(at::Tensor& w, at::Tensor& m, at::Tensor& v, const at::Tensor
 }
 
 TEST(ZeroOptimizerTest, EqualsPlainAdamWithClippingOnEveryNumberOfRanks) {
-  for (int ranks : {1, 2, 4}) {
+  for (const auto& [ranks, stage] :
+       {std::pair{1, 0}, {2, 0}, {4, 0}, {2, 1}, {4, 1}, {2, 2}, {4, 2}}) {
     RunThreadRanks(*ProcessMesh::Create({{"dp", ranks}}), [&](const ParallelContext& context) {
       auto weight = Make("w", {5, 6}, at::kDouble), norm = Make("norm", {5}, at::kDouble);
       at::Tensor rw = weight->tensor().detach().clone(), rn = norm->tensor().detach().clone();
@@ -67,7 +69,8 @@ TEST(ZeroOptimizerTest, EqualsPlainAdamWithClippingOnEveryNumberOfRanks) {
       // A tiny bucket size, so that there are several.
       ZeroOptimizer optimizer(
           {weight.get(), norm.get()},
-          {.weight_decay = 0.1, .max_grad_norm = 0.5, .reduce_bucket_elements = 8}, context);
+          {.stage = stage, .weight_decay = 0.1, .max_grad_norm = 0.5, .reduce_bucket_elements = 8},
+          context);
       for (int t = 1; t <= 4; ++t) {
         // 4 micro batches in all, dealt to the ranks; step 3 uses only one parameter.
         const at::Tensor x = Values(t % 2 ? "x1" : "x2", {4, 6});

@@ -213,10 +213,10 @@ TEST_F(FlagsTest, PositionalArgumentsAreRefused) {
 
 TEST_F(FlagsTest, WhatIsNotImplementedIsRefusedByNameUnlessNeutral) {
   EXPECT_EQ(ErrorOf({"--deepspeed", "./ds_config_zero2.json"}),
-            "--deepspeed: './ds_config_zero2.json' is not implemented in this version: ZeRO is not "
-            "there yet.");
+            "--deepspeed: './ds_config_zero2.json' is not implemented in this version: "
+            "Not in this test.");
   EXPECT_EQ(ErrorOf({"--deepspeed"}),
-            "--deepspeed is not implemented in this version: ZeRO is not there yet.");
+            "--deepspeed is not implemented in this version: Not in this test.");
   EXPECT_EQ(ErrorOf({"--fp16"}),
             "--fp16: 'true' is not implemented in this version: bf16 needs no scaling.");
   EXPECT_EQ(ErrorOf({"--pipeline_size", "2"}),
@@ -430,7 +430,7 @@ TEST_F(FlagsTest, ExplainTellsAll) {
   EXPECT_THAT(Printed({"--explain", "inner_rank"}, options),
               HasSubstr("In a --config file: training.inner.inner_rank\n"));
   EXPECT_THAT(Printed({"--explain", "deepspeed"}, options),
-              HasSubstr("Not implemented in this version: ZeRO is not there yet.\n"));
+              HasSubstr("Not implemented in this version: Not in this test.\n"));
   EXPECT_EQ(ErrorOf({"--explain", "learning_rat"}),
             "--explain learning_rat: there is no such flag (did you mean learning_rate?)");
   EXPECT_EQ(ErrorOf({"--explain"}), "--explain needs the name of a flag");

@@ -114,7 +114,7 @@ TEST(MergeJsonTest, WrongTypesNameKeyAndExpectation) {
 
 TEST(MergeJsonTest, WhatIsNotImplementedIsRefused) {
   EXPECT_EQ(ErrorOf(R"({"deepspeed": {"zero_optimization": {}}})"),
-            "run.json: deepspeed: is not implemented in this version: ZeRO is not there yet.");
+            "run.json: deepspeed: is not implemented in this version: Not in this test.");
   EXPECT_EQ(ErrorOf(R"({"fp16": true})"),
             "run.json: fp16: 'true' is not implemented in this version: bf16 needs no scaling.");
   Merged(R"({"fp16": false, "deepspeed": null, "gc_kwargs": {"use_reentrant": false}})");
@@ -194,8 +194,8 @@ TEST(MergeTextprotoTest, ErrorsNamePlaceAndSuggest) {
   EXPECT_EQ(error("training { adam_beta1: 2 }"),
             "run.textproto: training.adam_beta1: expected less than 1, got 2");
   EXPECT_EQ(error("training { deepspeed: 'x' }"),
-            "run.textproto: training.deepspeed: 'x' is not implemented in this version: ZeRO is "
-            "not there yet.");
+            "run.textproto: training.deepspeed: 'x' is not implemented in this version: "
+            "Not in this test.");
   EXPECT_EQ(error("training { report_to: 'x' }"),
             "run.textproto: training.report_to: expected one of none, tensorboard, wandb; got 'x'");
 }
