@@ -103,8 +103,11 @@ absl::StatusOr<std::vector<HostSlots>> ParseHostfile(std::string_view text) {
 }
 
 absl::StatusOr<std::vector<HostSlots>> ReadHostfile(const std::string& path) {
-  ABSL_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
-  absl::StatusOr<std::vector<HostSlots>> hosts = ParseHostfile(text);
+  const absl::StatusOr<std::string> text = ReadFile(path);
+  if (!text.ok()) {
+    return absl::Status(text.status().code(), absl::StrCat("--hostfile ", text.status().message()));
+  }
+  absl::StatusOr<std::vector<HostSlots>> hosts = ParseHostfile(*text);
   if (hosts.ok()) return hosts;
   return absl::InvalidArgumentError(
       absl::StrCat("--hostfile ", path, ": ", hosts.status().message()));
