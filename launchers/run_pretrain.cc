@@ -157,8 +157,10 @@ absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment&
   const RunConfig& config = run.config;
   const TrainingArguments& a = config.training();
   ABSL_RETURN_IF_ERROR(CheckMachineMemory(run, environment.world_size));
-  const absl::StatusOr<MemoryPlan> memory = PlanMemory(run, environment.world_size);
-  ABSL_RETURN_IF_ERROR(CheckMemoryLimit(run, memory, environment.world_size));
+  if (a.has_memory_limit()) {
+    ABSL_RETURN_IF_ERROR(CheckMemoryLimit(run, PlanMemory(run, environment.world_size),
+                                          environment.world_size));
+  }
   MemoryMeter::Install();
   if (UsesDisk(run.zero)) {
     ReturnFreedMemory();
@@ -221,6 +223,8 @@ absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment&
 
   LOG(INFO) << "Start training: " << loaders.data.train->size() << " blocks of "
             << config.data().block_size() << " tokens, " << plan.max_steps << " updates";
+  // Not before the data are known to be enough for a block: its length costs a rehearsal time.
+  const absl::StatusOr<MemoryPlan> memory = PlanMemory(run, context->world_size());
   LogPrediction(memory);
   ABSL_ASSIGN_OR_RETURN(TrainResult result, trainer.Train(output.resume_from));
   if (result.stopped_by_signal) {

@@ -1,6 +1,8 @@
 """Each check finds what it forbids, and nothing in its neighbour that is fine."""
 
+import contextlib
 import importlib.util
+import io
 import json
 import pathlib
 import sys
@@ -119,14 +121,18 @@ class CountTest(unittest.TestCase):
         with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
             file.write(xml)
             file.flush()
-            counts = module.cases_of(
-                {"status": status, "testActionOutput": [{"name": "test.xml", "uri": "file://" + file.name}]})
+            output = {"name": "test.xml", "uri": "file://" + file.name}
+            with contextlib.redirect_stdout(io.StringIO()) as said:
+                counts = module.cases_of({"status": status, "testActionOutput": [output]}, "//a:b")
+            self.said = said.getvalue()
         return counts["passed"], counts["failed"], counts["skipped"]
 
     def test_counts(self):
-        cases = ('<testsuites><testsuite><testcase name="a"/><testcase name="b"><skipped/></testcase>'
+        cases = ('<testsuites><testsuite><testcase name="a"/><testcase name="b"><skipped message="b.cc:1&#10;no disk"/>'
+                 '</testcase>'
                  '<testcase name="c" status="notrun"/>%s</testsuite></testsuites>')
         self.assertEqual(self.count(cases % "", "PASSED"), (1, 0, 2))
+        self.assertEqual(self.said, "skipped: //a:b: b: no disk\nskipped: //a:b: c: disabled\n")
         self.assertEqual(self.count(cases % '<testcase name="d"><failure/></testcase>', "FAILED"), (1, 1, 2))
         self.assertEqual(self.count(cases % "", "FAILED"), (1, 1, 2))
         self.assertEqual(self.count("not xml", "TIMEOUT"), (0, 1, 0))
