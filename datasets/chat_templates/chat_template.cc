@@ -18,8 +18,11 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// The chapter's: a turn is <|im_start|>ROLE\nTEXT<|im_end|>\n, the user's role is human.
+// The chapter's: a turn is <|im_start|>ROLE\nTEXT<|im_end|>\n, the user's role is human, and a
+// conversation without a system message has the usual one.
 constexpr char kSeed[] =
+    "{% if not messages or messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{% endif %}"
     "{% for message in messages %}"
     "<|im_start|>{{ 'human' if message['role'] == 'user' else message['role'] }}\n"
     "{% if message['role'] == 'assistant' %}"

@@ -99,6 +99,7 @@ TEST_F(ChatTemplateTest, TheChaptersOwn) {
   const auto text = chat->Render(talk_);
   ASSERT_TRUE(text.ok()) << text.status();
   EXPECT_EQ(text->text,
+            "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
             "<|im_start|>human\nHi<|im_end|>\n<|im_start|>assistant\nHello.\n<|im_end|>\n"
             "<|im_start|>human\nBye<|im_end|>\n<|im_start|>assistant\nSee you<|im_end|>\n");
   EXPECT_THAT(Spoken(*text), ElementsAre("Hello.\n<|im_end|>", "See you<|im_end|>"));
