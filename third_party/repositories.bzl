@@ -20,14 +20,14 @@ load("//third_party:pypi.lock.bzl", "PYPI")
 def _build_file(folder):
     return Label("//third_party/{0}:{0}.BUILD".format(folder))
 
-def _pypi(name, packages, build_file = None, **kwargs):
+def _pypi(name, packages, build_file = None, build_packages = ["packaging", "setuptools", "setuptools-scm"], **kwargs):
     if not native.existing_rule("lathe_" + name):
         pypi_repository(
             name = "lathe_" + name,
             build_file = build_file or _build_file(name),
             build_packages = {
                 package: PYPI[package]
-                for package in ["packaging", "setuptools", "setuptools-scm"]
+                for package in build_packages
                 if [name for name in packages if PYPI[name][2] == "sdist"]
             },
             packages = {package: PYPI[package] for package in packages},
@@ -166,6 +166,13 @@ def lathe_dependencies():
     _pypi(
         name = "nlohmann_json",
         packages = ["nlohmann-json"],
+    )
+    _pypi(
+        name = "jinja",
+        packages = ["llama-cpp-python"],
+        build_packages = ["packaging", "pathspec", "scikit-build-core"],
+        files = ["common/jinja/*", "common/json.*", "common/unicode.*", "models/templates/*", "LICENSE"],
+        strip_components = 3,
     )
     _debian(
         name = "pcre2",

@@ -7,6 +7,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status_macros.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "lathe/base/logging.h"
@@ -250,6 +251,45 @@ absl::StatusOr<std::vector<std::vector<int32_t>>> Tokenizer::EncodeBatch(
     }
   }
   return ids;
+}
+
+absl::StatusOr<std::vector<size_t>> Tokenizer::TokenEnds(std::string_view text,
+                                                         absl::Span<const int32_t> ids) const {
+  const auto has_no_token = [&](char c) {
+    return parts_->vocabulary.Find(ByteLevelCharacter(static_cast<uint8_t>(c))) < 0;
+  };
+  // Where `bytes` end that lie at `at`, with bytes between them that have no token; npos if they
+  // do not.
+  const auto end_of = [&](const std::string& bytes, size_t at) {
+    for (const char byte : bytes) {
+      while (at < text.size() && text[at] != byte && has_no_token(text[at])) ++at;
+      if (at >= text.size() || text[at] != byte) return std::string::npos;
+      ++at;
+    }
+    return at;
+  };
+  std::vector<size_t> ends;
+  ends.reserve(ids.size());
+  std::string bytes;
+  for (const int32_t id : ids) {
+    const std::string* token = parts_->vocabulary.Token(id);
+    bytes.clear();
+    if (token != nullptr && !AppendByteLevelBytes(*token, &bytes)) bytes = *token;
+    const size_t at = ends.empty() ? 0 : ends.back();
+    size_t begin = at, end = std::string::npos;
+    // After whitespace that an added token took away: on its left, or one before it on its right.
+    while (token != nullptr && (end = end_of(bytes, begin)) == std::string::npos &&
+           begin < text.size() && absl::ascii_isspace(static_cast<unsigned char>(text[begin]))) {
+      ++begin;
+    }
+    if (end == std::string::npos) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("token ", ends.size(), " is not the text at byte ", at,
+                       ": the tokenizer's normalizer changes this text"));
+    }
+    ends.push_back(end);
+  }
+  return ends;
 }
 
 std::string Tokenizer::Decode(absl::Span<const int32_t> ids, bool skip_special_tokens) const {

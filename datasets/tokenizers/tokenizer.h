@@ -60,6 +60,14 @@ class Tokenizer {
   absl::StatusOr<std::vector<std::vector<int32_t>>> EncodeBatch(
       absl::Span<const std::string_view> texts, bool add_special_tokens, int num_threads) const;
 
+  // Where each token of `text` ends in it, in bytes, for `ids` that Encode gave of it without
+  // adding special tokens: a token begins where the one before ends, but for the whitespace that an
+  // added token takes away around it and for bytes that no token has. Of a character that several
+  // tokens make up, the ends lie inside it. Errors: FailedPrecondition when the tokens do not spell
+  // the text, since a normalizer changed it.
+  absl::StatusOr<std::vector<size_t>> TokenEnds(std::string_view text,
+                                                absl::Span<const int32_t> ids) const;
+
   // The text of `ids`, without the special tokens when `skip_special_tokens`. Bytes that are not
   // UTF-8 when joined become U+FFFD; ids that no token has are left out. Spaces are not "cleaned
   // up".

@@ -91,6 +91,25 @@ TEST_F(TokenizerTest, EncodesAndDecodes) {
   EXPECT_EQ(ids, std::vector<int32_t>({9, 2}));
 }
 
+TEST_F(TokenizerTest, WhereTokensEnd) {
+  json file = SmallTokenizer();
+  auto tokenizer = Load(file.dump()).value();
+  const auto ends = [&](const char* text) {
+    return tokenizer->TokenEnds(text, tokenizer->Encode(text, false).value()).value();
+  };
+  EXPECT_EQ(ends("ab ab<|end|>ca"), std::vector<size_t>({2, 5, 12, 13, 14}));
+  EXPECT_EQ(ends(""), std::vector<size_t>());
+  // A byte without a token is left out of the ids.
+  EXPECT_EQ(ends("axxb"), std::vector<size_t>({4}));  // "ab"
+  EXPECT_EQ(tokenizer->TokenEnds("ab", std::vector<int32_t>{4, 0}).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+  EXPECT_FALSE(tokenizer->TokenEnds("ab", std::vector<int32_t>{99}).ok());
+  // What an added token takes away around it.
+  file["added_tokens"][0]["lstrip"] = file["added_tokens"][0]["rstrip"] = true;
+  tokenizer = Load(file.dump()).value();
+  EXPECT_EQ(ends("ab <|end|>  ab"), std::vector<size_t>({2, 10, 14}));
+}
+
 TEST_F(TokenizerTest, TextMustBeUtf8) {
   const auto tokenizer = Load(SmallTokenizer().dump()).value();
   std::vector<int32_t> ids = {9};

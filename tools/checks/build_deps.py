@@ -17,6 +17,8 @@ _THIRD_PARTY = {
     "re2/": "//third_party/re2:re2",
     "glog/": "//third_party/glog:glog",
     "nlohmann/": "//third_party/nlohmann_json:nlohmann_json",
+    "jinja/": "//third_party/jinja:jinja",
+    "json.h": "//third_party/jinja:jinja",
     "pcre2.h": "//third_party/pcre2:pcre2",
     "liburing.h": "//third_party/liburing:liburing",
     "unicode/": "//third_party/icu:icu",
