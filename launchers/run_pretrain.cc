@@ -158,8 +158,8 @@ absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment&
   const TrainingArguments& a = config.training();
   ABSL_RETURN_IF_ERROR(CheckMachineMemory(run, environment.world_size));
   if (a.has_memory_limit()) {
-    ABSL_RETURN_IF_ERROR(CheckMemoryLimit(run, PlanMemory(run, environment.world_size),
-                                          environment.world_size));
+    ABSL_RETURN_IF_ERROR(
+        CheckMemoryLimit(run, PlanMemory(run, environment.world_size), environment.world_size));
   }
   MemoryMeter::Install();
   if (UsesDisk(run.zero)) {
