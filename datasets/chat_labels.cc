@@ -15,10 +15,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-absl::Status AtRow(const std::string& where, const absl::Status& status) {
-  return absl::Status(status.code(), absl::StrCat(where, ": ", status.message()));
-}
-
 // Labels for the tokens that overlap one of `spans` (in order).
 absl::StatusOr<LabelledTokens> LabelSpans(const std::string& text,
                                           const std::vector<TextSpan>& spans,
@@ -164,28 +160,25 @@ absl::StatusOr<LabelMask> ParseLabelMask(std::string_view word) {
 }
 
 absl::StatusOr<LabelledTokens> LabelChat(const ChatRow& row, const LabelOptions& options,
-                                         const ChatTemplate& chat, const Tokenizer& tokenizer,
-                                         const std::string& where) {
-  absl::StatusOr<LabelledTokens> whole = LabelWhole(row, options.mask, chat, tokenizer);
-  if (!whole.ok()) return AtRow(where, whole.status());
-  LabelledTokens& sample = *whole;
+                                         const ChatTemplate& chat, const Tokenizer& tokenizer) {
+  ABSL_ASSIGN_OR_RETURN(LabelledTokens sample, LabelWhole(row, options.mask, chat, tokenizer));
   if (options.train_on_prompt) sample.labels = sample.ids;
   const int64_t first = FirstLabel(sample), size = static_cast<int64_t>(sample.ids.size());
   if (first < 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        where, ": nothing of it is to be learnt: no message is the assistant's, or each is empty"));
+    return absl::InvalidArgumentError(
+        "nothing of it is to be learnt: no message is the assistant's, or each is empty");
   }
   // The first token is never predicted.
   if (std::max<int64_t>(first, 1) >= options.max_length) {
     return absl::InvalidArgumentError(
-        absl::StrCat(where, ": it has ", size, " tokens, and what is to be learnt begins at token ",
+        absl::StrCat("it has ", size, " tokens, and what is to be learnt begins at token ",
                      first + 1, ", which --max_length ", options.max_length, " cuts off"));
   }
   if (size > options.max_length) {
     sample.ids.resize(static_cast<size_t>(options.max_length));
     sample.labels.resize(static_cast<size_t>(options.max_length));
   }
-  return whole;
+  return sample;
 }
 
 }  // namespace lathe

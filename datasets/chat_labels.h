@@ -1,7 +1,7 @@
 // A conversation as tokens and labels: what is learnt of it and what is only read.
 //
 //   ABSL_ASSIGN_OR_RETURN(const LabelledTokens sample,
-//                         LabelChat(row, {.max_length = 1024}, chat_template, tokenizer, where));
+//                         LabelChat(row, {.max_length = 1024}, chat_template, tokenizer));
 //   sample.labels[i]   // ids[i], or kIgnoredLabel
 //
 // Pure functions; thread-safe.
@@ -18,12 +18,10 @@
 #include "absl/status/statusor.h"
 #include "lathe/datasets/chat_templates/chat_row.h"
 #include "lathe/datasets/chat_templates/chat_template.h"
+#include "lathe/datasets/dataset.h"
 #include "lathe/datasets/tokenizers/tokenizer.h"
 
 namespace lathe {
-
-// The label that no loss counts, Hugging Face's.
-inline constexpr int32_t kIgnoredLabel = -100;
 
 enum class LabelMask {
   // What the assistant says and the token that ends its turn. Of a row of prompt and completion:
@@ -49,12 +47,11 @@ struct LabelledTokens {
   std::vector<int32_t> ids, labels;  // of one length
 };
 
-// `where`: how messages call the row. Errors: InvalidArgument with it: nothing of the sample is to
-// be learnt (no answer, or the cut left none: then it says how long the sample is), a role that
-// kSeed does not have; the template's and the tokenizer's.
+// Errors: InvalidArgument when nothing of the sample is to be learnt (no answer, or the cut left
+// none: then it says how long the sample is), or for a role that kSeed does not have; the
+// template's and the tokenizer's. The place is the caller's to say.
 absl::StatusOr<LabelledTokens> LabelChat(const ChatRow& row, const LabelOptions& options,
-                                         const ChatTemplate& chat, const Tokenizer& tokenizer,
-                                         const std::string& where);
+                                         const ChatTemplate& chat, const Tokenizer& tokenizer);
 
 }  // namespace lathe
 

@@ -41,9 +41,9 @@ class ChatLabelsTest : public testing::Test {
   }
 
   absl::StatusOr<LabelledTokens> Label(const Json& row, const LabelOptions& options) const {
-    const auto read = ReadChatRow(row, "chats.jsonl:7");
+    const auto read = ReadChatRow(row);
     EXPECT_TRUE(read.ok()) << read.status();
-    return LabelChat(*read, options, chat_[0], *tokenizer_, "chats.jsonl:7");
+    return LabelChat(*read, options, chat_[0], *tokenizer_);
   }
 
   void ExpectGolden(const char* mask) const {
@@ -108,23 +108,21 @@ TEST_F(ChatLabelsTest, ACutLeavesSomethingToLearn) {
   const auto cut = Label(row, {.max_length = first + 1});
   ASSERT_TRUE(cut.ok()) << cut.status();
   EXPECT_EQ(Learnt(*cut), "seven");
-  EXPECT_EQ(
-      std::string(Label(row, {.max_length = first}).status().message()),
-      absl::StrCat("chats.jsonl:7: it has ", size, " tokens, and what is to be learnt begins ",
-                   "at token ", first + 1, ", which --max_length ", first, " cuts off"));
+  EXPECT_EQ(std::string(Label(row, {.max_length = first}).status().message()),
+            absl::StrCat("it has ", size, " tokens, and what is to be learnt begins ", "at token ",
+                         first + 1, ", which --max_length ", first, " cuts off"));
 }
 
 TEST_F(ChatLabelsTest, WhatCannotBeLearntIsRefusedByItsRow) {
   const Json question = {{"messages", Json::array({{{"role", "user"}, {"content", "x"}}})}};
   EXPECT_THAT(std::string(Label(question, {}).status().message()),
-              HasSubstr("chats.jsonl:7: nothing of it is to be learnt"));
+              HasSubstr("nothing of it is to be learnt"));
   const Json with_tool = {{"messages",
                            {{{"role", "user"}, {"content", "x"}},
                             {{"role", "tool"}, {"content", "y"}},
                             {{"role", "assistant"}, {"content", "z"}}}}};
-  EXPECT_THAT(
-      std::string(Label(with_tool, {.mask = LabelMask::kSeed}).status().message()),
-      HasSubstr("chats.jsonl:7: message 2 is the tool's; --label_mask seed has only the user"));
+  EXPECT_THAT(std::string(Label(with_tool, {.mask = LabelMask::kSeed}).status().message()),
+              HasSubstr("message 2 is the tool's; --label_mask seed has only the user"));
   EXPECT_THAT(std::string(ParseLabelMask("none").status().message()),
               HasSubstr("there are assistant and seed"));
 }

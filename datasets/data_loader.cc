@@ -31,15 +31,24 @@ void CopyRow(absl::Span<const int32_t> ids, int64_t* row) {
   std::copy(ids.begin(), ids.end(), row);
 }
 
-Batch Collate(const std::vector<Sample>& samples) {
+// As long as the longest, rounded up.
+int64_t NumColumns(const std::vector<Sample>& samples, int64_t multiple_of) {
+  size_t longest = 0;
+  for (const Sample& sample : samples) longest = std::max(longest, sample.input_ids.size());
+  return (static_cast<int64_t>(longest) + multiple_of - 1) / multiple_of * multiple_of;
+}
+
+Batch Collate(const std::vector<Sample>& samples, const LoaderOptions& options) {
   const int64_t rows = static_cast<int64_t>(samples.size());
-  const int64_t columns = static_cast<int64_t>(samples.front().input_ids.size());
+  const int64_t columns = NumColumns(samples, options.pad_id ? options.pad_to_multiple_of : 1);
   bool same = true;
   for (const Sample& sample : samples) {
-    TORCH_CHECK(sample.input_ids.size() == columns && sample.labels.size() == columns,
-                "a sample of ", sample.input_ids.size(), " tokens and ", sample.labels.size(),
+    const auto size = static_cast<int64_t>(sample.input_ids.size());
+    TORCH_CHECK(sample.labels.size() == sample.input_ids.size() &&
+                    (size == columns || options.pad_id.has_value()),
+                "a sample of ", size, " tokens and ", sample.labels.size(),
                 " labels in a batch of samples of ", columns, " tokens");
-    same = same && sample.labels.data() == sample.input_ids.data();
+    same = same && size == columns && sample.labels.data() == sample.input_ids.data();
   }
   Batch batch;
   batch.num_samples = rows;
@@ -48,8 +57,13 @@ Batch Collate(const std::vector<Sample>& samples) {
   int64_t* ids = batch.input_ids.mutable_data_ptr<int64_t>();
   int64_t* labels = batch.labels.mutable_data_ptr<int64_t>();
   for (int64_t row = 0; row < rows; ++row) {
-    CopyRow(samples[row].input_ids, ids + row * columns);
-    if (!same) CopyRow(samples[row].labels, labels + row * columns);
+    int64_t *row_ids = ids + row * columns, *row_labels = labels + row * columns;
+    CopyRow(samples[row].input_ids, row_ids);
+    if (!same) CopyRow(samples[row].labels, row_labels);
+    const auto size = static_cast<int64_t>(samples[row].input_ids.size());
+    if (size == columns) continue;
+    std::fill(row_ids + size, row_ids + columns, int64_t{*options.pad_id});
+    std::fill(row_labels + size, row_labels + columns, int64_t{kIgnoredLabel});
   }
   return batch;
 }
@@ -100,7 +114,7 @@ Batch DataLoader::Make(int64_t batch) const {
   std::vector<Sample> samples;
   samples.reserve(end - begin);
   for (int64_t i = begin; i < end; ++i) samples.push_back(dataset_.Get(order_[i % num_samples_]));
-  Batch result = Collate(samples);
+  Batch result = Collate(samples, options_);
   result.num_real_samples = real_end - begin;
   return result;
 }

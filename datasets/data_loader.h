@@ -26,6 +26,7 @@
 
 #include <cstdint>
 #include <future>
+#include <optional>
 #include <vector>
 
 #include "lathe/datasets/dataset.h"
@@ -43,6 +44,10 @@ struct LoaderOptions {
   // 0: Next makes its batch itself. More: one thread makes the next batch meanwhile.
   int prefetch_threads = 1;
   bool even_batches = true;
+  // What fills samples up to the longest of their batch, on the right, with labels that do not
+  // count. Without it all samples of a batch must be equally long.
+  std::optional<int32_t> pad_id = std::nullopt;
+  int64_t pad_to_multiple_of = 1;  // tokens, with pad_id
 };
 
 struct Batch {
@@ -58,9 +63,8 @@ struct Batch {
 
 class DataLoader {
  public:
-  // `dataset` must outlive the loader. All samples of a batch must be equally long. Stands at the
-  // first batch of epoch 0. A batch size or number of shards below 1, or a shard that is not one of
-  // them, is a programmer's error.
+  // `dataset` must outlive the loader. Stands at the first batch of epoch 0. A batch size or number
+  // of shards below 1, or a shard that is not one of them, is a programmer's error.
   DataLoader(const Dataset& dataset, const LoaderOptions& options);
   DataLoader(const DataLoader&) = delete;
   DataLoader& operator=(const DataLoader&) = delete;
@@ -76,7 +80,7 @@ class DataLoader {
   void Seek(int64_t epoch, int64_t batch);
 
   // The batch at the position, and moves on. Past the end of the epoch is a programmer's error
-  // (TORCH_CHECK), as is a data set whose samples differ in length.
+  // (TORCH_CHECK), as is a data set whose samples differ in length without pad_id.
   Batch Next();
 
  private:

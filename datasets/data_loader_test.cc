@@ -191,6 +191,45 @@ class BadDataset : public Dataset {
   int32_t ids_[8] = {};
 };
 
+// Sample i: i + 1 times the token i + 10, the first of which is not learnt.
+class Growing : public Dataset {
+ public:
+  Growing() {
+    for (int32_t i = 0; i < 4; ++i) {
+      ids_.emplace_back(i + 1, i + 10);
+      labels_.push_back(ids_.back());
+      labels_.back()[0] = kIgnoredLabel;
+    }
+  }
+  int64_t size() const override { return 4; }
+  Sample Get(int64_t index) const override { return {ids_[index], labels_[index]}; }
+
+ private:
+  std::vector<std::vector<int32_t>> ids_, labels_;
+};
+
+TEST(DataLoader, PadsToTheLongestOfABatch) {
+  const Growing dataset;
+  LoaderOptions options = {.batch_size = 2, .strategy = SamplingStrategy::kSequential, .pad_id = 7};
+  DataLoader loader(dataset, options);
+  const auto rows = [](const at::Tensor& tensor) {
+    std::vector<int64_t> values(tensor.const_data_ptr<int64_t>(),
+                                tensor.const_data_ptr<int64_t>() + tensor.numel());
+    return values;
+  };
+  Batch batch = loader.Next();
+  EXPECT_EQ(batch.input_ids.sizes(), at::IntArrayRef({2, 2}));
+  EXPECT_EQ(rows(batch.input_ids), std::vector<int64_t>({10, 7, 11, 11}));
+  EXPECT_EQ(rows(batch.labels), std::vector<int64_t>({-100, -100, -100, 11}));
+  EXPECT_EQ(loader.Next().input_ids.size(1), 4);
+  options.pad_to_multiple_of = 8;
+  DataLoader rounded(dataset, options);
+  batch = rounded.Next();
+  EXPECT_EQ(batch.input_ids.size(1), 8);
+  EXPECT_EQ(batch.labels[1][1].item().toLong(), 11);
+  EXPECT_EQ(batch.labels[1][2].item().toLong(), kIgnoredLabel);
+}
+
 TEST(DataLoader, HandsOnWhatItsThreadThrows) {
   const BadDataset dataset;
   for (const int prefetch_threads : {0, 1}) {

@@ -17,11 +17,14 @@
 
 namespace lathe {
 
+// The label that no loss counts, Hugging Face's.
+inline constexpr int32_t kIgnoredLabel = -100;
+
 // One training sample. The spans stay valid as long as the data set they came from.
 struct Sample {
   absl::Span<const int32_t> input_ids;
-  // As long as input_ids; -100 where nothing is to be learnt. Not shifted: label i is token i. The
-  // very same span as input_ids where every token is learnt.
+  // As long as input_ids; kIgnoredLabel where nothing is to be learnt. Not shifted: label i is
+  // token i. The very same span as input_ids where every token is learnt.
   absl::Span<const int32_t> labels;
 };
 

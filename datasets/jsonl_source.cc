@@ -238,6 +238,7 @@ absl::StatusOr<std::string> JsonlSource::Text(int64_t index) const {
   if (size < line.size()) {
     return absl::DataLossError(absl::StrCat(file.path(), ": was cut short while it was read"));
   }
+  if (options_.text_column.empty()) return line;
   absl::StatusOr<std::string> text = ReadTextColumn(line, options_.text_column);
   // Where() reads the file: under kSkip nobody sees the message.
   if (text.ok() || options_.on_bad_record == OnBadRecord::kSkip) return text;

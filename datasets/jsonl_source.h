@@ -34,7 +34,7 @@ enum class OnBadRecord {
 };
 
 struct JsonlOptions {
-  std::string text_column = "text";
+  std::string text_column = "text";  // "": the document is the whole line, whatever is in it
   OnBadRecord on_bad_record = OnBadRecord::kFail;
   int64_t max_line_bytes = int64_t{1} << 30;
 };

@@ -29,7 +29,7 @@ const std::map<std::string, const char*>& Roles() {
 
 class RowReader {
  public:
-  RowReader(const Json& row, const std::string& where) : row_(row), where_(where) {}
+  explicit RowReader(const Json& row) : row_(row) {}
 
   absl::StatusOr<ChatRow> Read() {
     if (!row_.is_object()) return Wrong("expected a JSON object");
@@ -61,9 +61,7 @@ class RowReader {
   }
 
  private:
-  absl::Status Wrong(std::string_view what) const {
-    return absl::InvalidArgumentError(absl::StrCat(where_, ": ", what));
-  }
+  static absl::Status Wrong(std::string_view what) { return absl::InvalidArgumentError(what); }
 
   std::vector<std::string> Keys() const {
     std::vector<std::string> keys;
@@ -201,14 +199,11 @@ class RowReader {
   }
 
   const Json& row_;
-  const std::string& where_;
   ChatRow result_;
 };
 
 }  // namespace
 
-absl::StatusOr<ChatRow> ReadChatRow(const Json& row, const std::string& where) {
-  return RowReader(row, where).Read();
-}
+absl::StatusOr<ChatRow> ReadChatRow(const Json& row) { return RowReader(row).Read(); }
 
 }  // namespace lathe

@@ -8,7 +8,7 @@
 //   {"prompt": "2 + 2 =", "completion": " 4"}                            text as it is
 //   {"prompt": [messages], "completion": [messages]}
 //
-//   ABSL_ASSIGN_OR_RETURN(const ChatRow row, ReadChatRow(json, "chats.jsonl:7"));
+//   ABSL_ASSIGN_OR_RETURN(const ChatRow row, ReadChatRow(json));
 //
 // Pure function; thread-safe.
 //
@@ -40,9 +40,9 @@ struct ChatRow {
   std::optional<PlainCompletion> plain;
 };
 
-// `where`: how messages call the row. Errors: InvalidArgument with it: a row in no format or in
-// several, a role that is not known (with those that are), content that is no text, no message.
-absl::StatusOr<ChatRow> ReadChatRow(const nlohmann::ordered_json& row, const std::string& where);
+// Errors: InvalidArgument for a row in no format or in several, a role that is not known (with
+// those that are), content that is no text, no message; the place is the caller's to say.
+absl::StatusOr<ChatRow> ReadChatRow(const nlohmann::ordered_json& row);
 
 }  // namespace lathe
 

@@ -13,7 +13,7 @@ using Json = nlohmann::ordered_json;
 using testing::HasSubstr;
 
 ChatRow Read(const char* text) {
-  const auto row = ReadChatRow(Json::parse(text), "chats.jsonl:7");
+  const auto row = ReadChatRow(Json::parse(text));
   EXPECT_TRUE(row.ok()) << row.status();
   return row.ok() ? *row : ChatRow();
 }
@@ -64,35 +64,35 @@ TEST(ChatRowTest, PromptAndCompletion) {
   EXPECT_EQ(chat.conversation.messages.size(), 2u);
 }
 
-TEST(ChatRowTest, WhatIsWrongIsSaidWithTheRow) {
+TEST(ChatRowTest, WhatIsWrongIsSaid) {
   const auto error = [](const char* text) {
-    return std::string(ReadChatRow(Json::parse(text), "chats.jsonl:7").status().message());
+    return std::string(ReadChatRow(Json::parse(text)).status().message());
   };
-  EXPECT_EQ(error("[]"), "chats.jsonl:7: expected a JSON object");
+  EXPECT_EQ(error("[]"), "expected a JSON object");
   EXPECT_THAT(error(R"({"text": "a", "id": 1})"),
               HasSubstr("no chat: expected messages, conversations, instruction and output, or "
                         "prompt and completion; it has text, id"));
   EXPECT_THAT(error(R"({"messages": [], "prompt": ""})"),
               HasSubstr("has messages and prompt, which are different formats; keep one"));
-  EXPECT_EQ(error(R"({"messages": []})"), "chats.jsonl:7: messages has no message");
+  EXPECT_EQ(error(R"({"messages": []})"), "messages has no message");
   EXPECT_THAT(error(R"({"messages": [{"role": "wizard", "content": "x"}]})"),
               HasSubstr("messages[0]: role 'wizard' is not known; there are assistant, "));
   EXPECT_EQ(error(R"({"messages": [{"role": "user", "content": [{"type": "image"}]}]})"),
-            "chats.jsonl:7: messages[0]: content: expected a text");
+            "messages[0]: content: expected a text");
   EXPECT_EQ(error(R"({"messages": [{"text": "x"}]})"),
-            "chats.jsonl:7: messages[0]: expected role and content, or from and value");
-  EXPECT_EQ(error(R"({"instruction": "x"})"), "chats.jsonl:7: output is missing");
-  EXPECT_EQ(error(R"({"prompt": "x"})"), "chats.jsonl:7: prompt without completion");
+            "messages[0]: expected role and content, or from and value");
+  EXPECT_EQ(error(R"({"instruction": "x"})"), "output is missing");
+  EXPECT_EQ(error(R"({"prompt": "x"})"), "prompt without completion");
   EXPECT_EQ(error(R"({"prompt": "x", "completion": []})"),
-            "chats.jsonl:7: prompt and completion: expected two texts, or two lists of messages");
+            "prompt and completion: expected two texts, or two lists of messages");
   EXPECT_EQ(error(R"({"messages": [{"role": "user", "content": "x"}], "tools": "no"})"),
-            "chats.jsonl:7: tools: expected a list of functions, or one as a text");
+            "tools: expected a list of functions, or one as a text");
   EXPECT_EQ(error(R"({"conversations": [{"from": "function_call", "value": "f of 1"
 }]
 })"),
-            "chats.jsonl:7: conversations[0]: expected a function's name and arguments as JSON");
+            "conversations[0]: expected a function's name and arguments as JSON");
   EXPECT_EQ(error(R"({"instruction": "a", "output": "b", "history": [["a"]]})"),
-            "chats.jsonl:7: history: expected a list of [question, answer]");
+            "history: expected a list of [question, answer]");
 }
 
 }  // namespace
