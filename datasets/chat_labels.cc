@@ -15,14 +15,36 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+// The same bytes of the normalized text.
+absl::Status NormalizeSpans(const std::string& text, const std::string& normalized,
+                            const Tokenizer& tokenizer, std::vector<TextSpan>* spans) {
+  for (TextSpan& span : *spans) {
+    for (size_t* place : {&span.begin, &span.end}) {
+      const std::string before = tokenizer.Normalize(std::string_view(text).substr(0, *place));
+      if (!absl::StartsWith(normalized, before)) {
+        return absl::FailedPreconditionError(
+            absl::StrCat("the characters at byte ", *place,
+                         " of the text, where an answer begins or ends, become one by the "
+                         "tokenizer's normalizer"));
+      }
+      *place = before.size();
+    }
+  }
+  return absl::OkStatus();
+}
+
 // Labels for the tokens that overlap one of `spans` (in order).
-absl::StatusOr<LabelledTokens> LabelSpans(const std::string& text,
-                                          const std::vector<TextSpan>& spans,
+absl::StatusOr<LabelledTokens> LabelSpans(const std::string& text, std::vector<TextSpan> spans,
                                           const Tokenizer& tokenizer) {
   LabelledTokens sample;
   // As transformers does: the template has all special tokens that there are.
   ABSL_ASSIGN_OR_RETURN(sample.ids, tokenizer.Encode(text, /*add_special_tokens=*/false));
-  ABSL_ASSIGN_OR_RETURN(const std::vector<size_t> ends, tokenizer.TokenEnds(text, sample.ids));
+  const std::string normalized = tokenizer.Normalize(text);
+  if (normalized != text) {
+    ABSL_RETURN_IF_ERROR(NormalizeSpans(text, normalized, tokenizer, &spans));
+  }
+  ABSL_ASSIGN_OR_RETURN(const std::vector<size_t> ends,
+                        tokenizer.TokenEnds(normalized, sample.ids));
   sample.labels.assign(sample.ids.size(), kIgnoredLabel);
   size_t span = 0, begin = 0;
   for (size_t i = 0; i < ends.size(); ++i) {
@@ -44,13 +66,38 @@ absl::StatusOr<LabelledTokens> LabelPlain(const PlainCompletion& plain,
     if (!absl::EndsWith(completion, end)) completion += end;
   }
   const std::string text = plain.prompt + completion;
-  return LabelSpans(text, {{plain.prompt.size(), text.size()}}, tokenizer);
+  ABSL_ASSIGN_OR_RETURN(LabelledTokens sample,
+                        LabelSpans(text, {{plain.prompt.size(), text.size()}}, tokenizer));
+  // No template puts the special tokens here, so the tokenizer's post-processor does.
+  ABSL_ASSIGN_OR_RETURN(std::vector<int32_t> ids,
+                        tokenizer.Encode(text, /*add_special_tokens=*/true));
+  const auto inside = std::search(ids.begin(), ids.end(), sample.ids.begin(), sample.ids.end());
+  if (inside == ids.end() && !ids.empty()) {
+    return absl::FailedPreconditionError(
+        "the tokenizer's special tokens are put between those of the text");
+  }
+  const size_t num_before = static_cast<size_t>(inside - ids.begin());
+  const size_t end = num_before + sample.ids.size();
+  sample.labels.insert(sample.labels.begin(), num_before, kIgnoredLabel);
+  sample.labels.insert(sample.labels.end(), ids.begin() + static_cast<std::ptrdiff_t>(end),
+                       ids.end());
+  sample.ids = std::move(ids);
+  return sample;
 }
+
+bool IsAnswer(const Json& message) { return message.value("role", "") == "assistant"; }
 
 absl::StatusOr<LabelledTokens> LabelMessages(const ChatRow& row, const ChatTemplate& chat,
                                              const Tokenizer& tokenizer) {
   if (row.num_prompt_messages == 0) {
     ABSL_ASSIGN_OR_RETURN(const ChatText text, chat.Render(row.conversation));
+    const Json& messages = row.conversation.messages;
+    const auto num_answers = std::count_if(messages.begin(), messages.end(), IsAnswer);
+    if (num_answers > 0 && text.assistant.empty()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(chat.name(), ": its {% generation %} marks none of the assistant's ",
+                       num_answers, " messages; give another with --chat_template"));
+    }
     return LabelSpans(text.text, text.assistant, tokenizer);
   }
   ABSL_ASSIGN_OR_RETURN(const std::string text, chat.Text(row.conversation, false));
@@ -139,15 +186,22 @@ class SeedLabels {
 
 absl::StatusOr<LabelledTokens> LabelWhole(const ChatRow& row, LabelMask mask,
                                           const ChatTemplate& chat, const Tokenizer& tokenizer) {
+  if (mask == LabelMask::kSeed && (row.plain || row.num_prompt_messages > 0)) {
+    return absl::InvalidArgumentError(
+        "--label_mask seed is for conversations; a row of prompt and completion needs "
+        "--label_mask assistant");
+  }
   if (row.plain) return LabelPlain(*row.plain, tokenizer);
   if (mask == LabelMask::kSeed) return SeedLabels(tokenizer).Label(row.conversation.messages);
   return LabelMessages(row, chat, tokenizer);
 }
 
+// The first label that a loss counts: the first token is never predicted. -1 if there is none.
 int64_t FirstLabel(const LabelledTokens& sample) {
-  const auto found = std::find_if(sample.labels.begin(), sample.labels.end(),
-                                  [](int32_t label) { return label != kIgnoredLabel; });
-  return found == sample.labels.end() ? -1 : found - sample.labels.begin();
+  for (size_t i = 1; i < sample.labels.size(); ++i) {
+    if (sample.labels[i] != kIgnoredLabel) return static_cast<int64_t>(i);
+  }
+  return -1;
 }
 
 }  // namespace
@@ -168,8 +222,7 @@ absl::StatusOr<LabelledTokens> LabelChat(const ChatRow& row, const LabelOptions&
     return absl::InvalidArgumentError(
         "nothing of it is to be learnt: no message is the assistant's, or each is empty");
   }
-  // The first token is never predicted.
-  if (std::max<int64_t>(first, 1) >= options.max_length) {
+  if (first >= options.max_length) {
     return absl::InvalidArgumentError(
         absl::StrCat("it has ", size, " tokens, and what is to be learnt begins at token ",
                      first + 1, ", which --max_length ", options.max_length, " cuts off"));

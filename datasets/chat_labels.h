@@ -25,7 +25,8 @@ namespace lathe {
 
 enum class LabelMask {
   // What the assistant says and the token that ends its turn. Of a row of prompt and completion:
-  // the completion, with all that the template puts behind it.
+  // the completion, with all that the template puts behind it. Texts that no template goes over get
+  // the special tokens that the tokenizer adds, and the end of text behind them.
   kAssistant,
   // What the chapter's code learns: answers, and of every turn, the system's and the user's too,
   // <|im_start|>, <|im_end|> and the newline after it. The text is ChatML with the usual system
@@ -47,8 +48,9 @@ struct LabelledTokens {
   std::vector<int32_t> ids, labels;  // of one length
 };
 
-// Errors: InvalidArgument when nothing of the sample is to be learnt (no answer, or the cut left
-// none: then it says how long the sample is), or for a role that kSeed does not have; the
+// Errors: InvalidArgument when nothing of the sample is to be learnt (no answer, a template that
+// marks none, or the cut left none: then it says how long the sample is; the first token does not
+// count, nothing predicts it), or for a role or a kind of row that kSeed does not have; the
 // template's and the tokenizer's. The place is the caller's to say.
 absl::StatusOr<LabelledTokens> LabelChat(const ChatRow& row, const LabelOptions& options,
                                          const ChatTemplate& chat, const Tokenizer& tokenizer);

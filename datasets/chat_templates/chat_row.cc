@@ -19,10 +19,10 @@ using Json = nlohmann::ordered_json;
 // What a data set calls who speaks, and what a template does.
 const std::map<std::string, const char*>& Roles() {
   static const auto& roles = *new std::map<std::string, const char*>{
-      {"assistant", "assistant"}, {"chatgpt", "assistant"}, {"function", "tool"},
-      {"function_call", ""},      {"gpt", "assistant"},     {"human", "user"},
-      {"model", "assistant"},     {"observation", "tool"},  {"system", "system"},
-      {"tool", "tool"},           {"user", "user"},
+      {"assistant", "assistant"}, {"chatgpt", "assistant"}, {"developer", "developer"},
+      {"function", "tool"},       {"function_call", ""},    {"gpt", "assistant"},
+      {"human", "user"},          {"model", "assistant"},   {"observation", "tool"},
+      {"system", "system"},       {"tool", "tool"},         {"user", "user"},
   };
   return roles;
 }
@@ -133,6 +133,12 @@ class RowReader {
     const bool calls = message.contains("tool_calls") && !message["tool_calls"].is_null();
     if (!content.is_string() && !(content.is_null() && calls)) {
       return Wrong(absl::StrCat(path, ": ", content_key, ": expected a text"));
+    }
+    // OpenAI's way to leave an answer out of what is learnt; ignored, it would be learnt.
+    if (message.contains("weight") && message["weight"] != 1) {
+      return Wrong(path +
+                   ": weight other than 1 is not supported; leave it out, or end the "
+                   "conversation before the message");
     }
     if (said == "function_call") return ReadCall(content, path);
     // All else that it says is the template's business.

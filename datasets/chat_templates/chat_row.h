@@ -32,7 +32,7 @@ struct PlainCompletion {
 };
 
 struct ChatRow {
-  // Roles are system, user, assistant and tool; empty for a plain completion.
+  // Roles are system, developer, user, assistant and tool; empty for a plain completion.
   Conversation conversation;
   // So many messages at the start are a prompt: only what comes after is to be learnt. 0: all that
   // the assistant says is.
@@ -41,7 +41,8 @@ struct ChatRow {
 };
 
 // Errors: InvalidArgument for a row in no format or in several, a role that is not known (with
-// those that are), content that is no text, no message; the place is the caller's to say.
+// those that are), content that is no text, a weight that is not 1,
+// no message; the place is the caller's to say.
 absl::StatusOr<ChatRow> ReadChatRow(const nlohmann::ordered_json& row);
 
 }  // namespace lathe

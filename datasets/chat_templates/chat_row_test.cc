@@ -29,6 +29,10 @@ TEST(ChatRowTest, OpenAi) {
       "tools": "[{\"name\": \"f\"}]"})");
   EXPECT_EQ(row.conversation.tools.dump(), R"([{"name":"f"}])");
   EXPECT_EQ(row.conversation.messages[0]["tool_calls"][0]["function"]["name"], "f");
+  EXPECT_EQ(Messages(R"({"messages": [{"role": "developer", "content": "Be kind."},
+                                      {"role": "assistant", "content": "a", "weight": 1}]})"),
+            R"([{"role":"developer","content":"Be kind."},)"
+            R"({"role":"assistant","content":"a","weight":1}])");
 }
 
 TEST(ChatRowTest, ShareGpt) {
@@ -81,6 +85,8 @@ TEST(ChatRowTest, WhatIsWrongIsSaid) {
             "messages[0]: content: expected a text");
   EXPECT_EQ(error(R"({"messages": [{"text": "x"}]})"),
             "messages[0]: expected role and content, or from and value");
+  EXPECT_THAT(error(R"({"messages": [{"role": "assistant", "content": "x", "weight": 0}]})"),
+              HasSubstr("messages[0]: weight other than 1 is not supported"));
   EXPECT_EQ(error(R"({"instruction": "x"})"), "output is missing");
   EXPECT_EQ(error(R"({"prompt": "x"})"), "prompt without completion");
   EXPECT_EQ(error(R"({"prompt": "x", "completion": []})"),

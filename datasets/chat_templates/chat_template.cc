@@ -31,6 +31,10 @@ constexpr char kSeed[] =
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
+constexpr char kCannotBeTold[] =
+    ", so what the assistant says cannot be told; give --chat_template a copy of the template with "
+    "{% generation %} and {% endgeneration %} around it";
+
 const std::map<std::string, const char*>& NamedTemplates() {
   static const auto& names = *new std::map<std::string, const char*>{{"seed", kSeed}};
   return names;
@@ -44,6 +48,15 @@ absl::StatusOr<Json> ReadConfig(const std::string& path) {
   ABSL_ASSIGN_OR_RETURN(Json json, ParseStrictJson(*text, path));
   if (!json.is_object()) return absl::InvalidArgumentError(path + ": expected a JSON object");
   return json;
+}
+
+// None if there is no such file.
+absl::StatusOr<std::optional<JinjaTemplate>> ParseFile(const std::string& path) {
+  const absl::StatusOr<std::string> text = ReadFile(path);
+  if (absl::IsNotFound(text.status())) return std::nullopt;
+  ABSL_RETURN_IF_ERROR(text.status());
+  ABSL_ASSIGN_OR_RETURN(JinjaTemplate parsed, JinjaTemplate::Parse(*text, path));
+  return std::optional<JinjaTemplate>(std::move(parsed));
 }
 
 // The templates of tokenizer_config.json by name.
@@ -77,11 +90,11 @@ ChatTemplate::ChatTemplate(std::string name, JinjaTemplate standard)
 
 absl::StatusOr<ChatTemplate> ChatTemplate::Load(const std::string& directory) {
   const std::string file = directory + "/chat_template.jinja";
-  const absl::StatusOr<std::string> own = ReadFile(file);
-  if (!absl::IsNotFound(own.status())) {
-    ABSL_RETURN_IF_ERROR(own.status());
-    ABSL_ASSIGN_OR_RETURN(JinjaTemplate parsed, JinjaTemplate::Parse(*own, file));
-    ChatTemplate chat(file, std::move(parsed));
+  ABSL_ASSIGN_OR_RETURN(std::optional<JinjaTemplate> own, ParseFile(file));
+  if (own) {
+    ChatTemplate chat(file, *std::move(own));
+    ABSL_ASSIGN_OR_RETURN(chat.with_tools_,
+                          ParseFile(directory + "/additional_chat_templates/tool_use.jinja"));
     ABSL_RETURN_IF_ERROR(chat.AddSpecialTokens(directory));
     return chat;
   }
@@ -178,16 +191,28 @@ absl::StatusOr<TextSpan> ChatTemplate::AddedByAnswer(const Conversation& convers
   if (!absl::StartsWith(with, before)) {
     return absl::FailedPreconditionError(absl::StrCat(
         name_, ": message ", index + 1, " does not begin as add_generation_prompt begins an ",
-        "answer, and the template has no {% generation %}: what the assistant says cannot be "
-        "told"));
+        "answer", kCannotBeTold));
   }
   const std::string_view text = absl::StripTrailingAsciiWhitespace(with);
   if (!absl::StartsWith(whole, text)) {
     return absl::FailedPreconditionError(absl::StrCat(
-        name_, ": message ", index + 1, " is shown otherwise once others follow, and the template ",
-        "has no {% generation %}: what the assistant says cannot be told"));
+        name_, ": message ", index + 1, " is shown otherwise once others follow", kCannotBeTold));
   }
   return TextSpan{before.size(), std::max(before.size(), text.size())};
+}
+
+absl::StatusOr<bool> ChatTemplate::AnswersEnd() const {
+  constexpr char kSaid[] = "dummy";
+  Json messages = {{{"role", "user"}, {"content", kSaid}},
+                   {{"role", "assistant"}, {"content", kSaid}}};
+  // Some templates end an answer only when another message follows.
+  if (standard_.marks_generations()) messages.push_back({{"role", "user"}, {"content", kSaid}});
+  ABSL_ASSIGN_OR_RETURN(const ChatText chat, Render({.messages = messages}));
+  if (chat.assistant.empty()) return false;
+  const TextSpan span = chat.assistant.back();
+  const std::string_view said =
+      std::string_view(chat.text).substr(span.begin, span.end - span.begin);
+  return !absl::EndsWith(absl::StripTrailingAsciiWhitespace(said), kSaid);
 }
 
 absl::StatusOr<ChatText> ChatTemplate::Render(const Conversation& conversation) const {

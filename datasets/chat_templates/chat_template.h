@@ -39,9 +39,10 @@ struct ChatText {
 
 class ChatTemplate {
  public:
-  // The model's own: chat_template.jinja of `directory`, else chat_template of its
-  // tokenizer_config.json, a text or a list of named ones ("default", and "tool_use" for
-  // conversations with tools). Errors: NotFound if there is none; JinjaTemplate::Parse's.
+  // The model's own: chat_template.jinja of `directory` (and, for conversations with tools,
+  // additional_chat_templates/tool_use.jinja), else chat_template of its tokenizer_config.json, a
+  // text or a list of named ones ("default", and "tool_use"). Errors: NotFound if there is none;
+  // JinjaTemplate::Parse's.
   static absl::StatusOr<ChatTemplate> Load(const std::string& directory);
 
   // --chat_template: a name ("seed": ChatML whose user is called human) or a file with a template.
@@ -60,6 +61,11 @@ class ChatTemplate {
   // answer is shown otherwise once others follow (as templates do that drop earlier reasoning), or
   // not begun as add_generation_prompt begins it.
   absl::StatusOr<ChatText> Render(const Conversation& conversation) const;
+
+  // Whether an answer has an end of its own, after which a model can stop: false where the template
+  // leaves that to the next message (GLM's does), true where anything but whitespace comes after
+  // the content. Errors: as Render.
+  absl::StatusOr<bool> AnswersEnd() const;
 
   // What messages call it: the file, or the name.
   const std::string& name() const { return name_; }

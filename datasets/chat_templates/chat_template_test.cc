@@ -56,6 +56,13 @@ TEST_F(ChatTemplateTest, TheFileComesBeforeTheConfiguration) {
   EXPECT_EQ(*ChatTemplate::Load(folder_)->Text(talk_, false), "from the configuration<s></s>");
   Write("chat_template.jinja", "from the file{{ eos_token }}");
   EXPECT_EQ(*ChatTemplate::Load(folder_)->Text(talk_, false), "from the file</s>");
+  Conversation with_tools = talk_;
+  with_tools.tools = Json::array({Json::object()});
+  EXPECT_EQ(*ChatTemplate::Load(folder_)->Text(with_tools, false), "from the file</s>");
+  std::filesystem::create_directories(folder_ + "/additional_chat_templates");
+  Write("additional_chat_templates/tool_use.jinja", "{{ tools | length }} tool");
+  EXPECT_EQ(*ChatTemplate::Load(folder_)->Text(with_tools, false), "1 tool");
+  EXPECT_EQ(*ChatTemplate::Load(folder_)->Text(talk_, false), "from the file</s>");
 }
 
 TEST_F(ChatTemplateTest, NamedOnes) {
@@ -85,12 +92,28 @@ TEST_F(ChatTemplateTest, WhatCannotBeToldIsRefused) {
       "{{ m.content.split('.')[0] }}{% else %}{{ m.content }}{% endif %}{% endfor %}"
       "{% if add_generation_prompt %}[assistant]{% endif %}");
   EXPECT_THAT(std::string(ChatTemplate::Load(folder_)->Render(talk_).status().message()),
-              HasSubstr("message 2 is shown otherwise once others follow"));
+              testing::AllOf(HasSubstr("message 2 is shown otherwise once others follow, so"),
+                             HasSubstr("give --chat_template a copy of the template")));
   WriteTemplate(
       "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
       "{% if add_generation_prompt %}[bot]{% endif %}");
   EXPECT_THAT(std::string(ChatTemplate::Load(folder_)->Render(talk_).status().message()),
               HasSubstr("message 2 does not begin as add_generation_prompt begins"));
+}
+
+TEST_F(ChatTemplateTest, WhetherAnswersEnd) {
+  WriteTemplate(kChatMl);
+  EXPECT_TRUE(*ChatTemplate::Load(folder_)->AnswersEnd());
+  EXPECT_TRUE(*ChatTemplate::LoadNamed("seed", folder_)->AnswersEnd());
+  WriteTemplate(
+      "{% for m in messages %}<{{ m.role }}>\n{{ m.content }}\n{% endfor %}"
+      "{% if add_generation_prompt %}<assistant>{% endif %}");
+  EXPECT_FALSE(*ChatTemplate::Load(folder_)->AnswersEnd());
+  // It is there, but not among what is learnt.
+  const std::string marked =
+      "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}</s>{% endfor %}";
+  WriteTemplate(marked);
+  EXPECT_FALSE(*ChatTemplate::Load(folder_)->AnswersEnd());
 }
 
 TEST_F(ChatTemplateTest, TheChaptersOwn) {

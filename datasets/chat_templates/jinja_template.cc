@@ -1,6 +1,9 @@
 #include "lathe/datasets/chat_templates/jinja_template.h"
 
+#include <cstdint>
 #include <exception>
+#include <set>
+#include <stdexcept>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -18,6 +21,8 @@ namespace {
 
 constexpr size_t kMostBytes = 1 << 20;
 constexpr int kMostDepth = 100;
+constexpr int kMostWords = 2000;  // of one statement or expression
+constexpr int kMostInRange = 100'000;
 // What a generation's begin and end print: not UTF-8, so no variable can have it.
 constexpr char kBegin[] = "\xff<", kEnd[] = "\xff>";
 constexpr size_t kMarkSize = 2;
@@ -29,30 +34,104 @@ absl::Status Wrong(const std::string& name, const std::exception& error) {
   return absl::InvalidArgumentError(absl::StrCat(name, ": ", absl::StrJoin(words, " ")));
 }
 
-absl::Status CheckDepth(const std::vector<jinja::token>& tokens, const std::string& name) {
+// Parser and program go as deep as blocks and brackets are nested and as an expression is long:
+// what would exhaust the stack is refused.
+class ShapeCheck {
+ public:
   using Token = jinja::token;
-  int depth = 0;
-  for (const Token& token : tokens) {
-    switch (token.t) {
+
+  explicit ShapeCheck(const std::vector<Token>& tokens) : tokens_(tokens) {}
+
+  // What is too deep or too long; "" if nothing is.
+  std::string Find() {
+    for (size_t i = 0; i < tokens_.size(); ++i) {
+      Count(i);
+      if (num_brackets_ > kMostDepth)
+        return absl::StrCat("brackets more than ", kMostDepth, " deep");
+      if (depth_ > kMostDepth) return absl::StrCat("blocks more than ", kMostDepth, " deep");
+      if (num_words_ > kMostWords) {
+        return absl::StrCat("an expression of more than ", kMostWords, " words");
+      }
+    }
+    return "";
+  }
+
+ private:
+  void Count(size_t i) {
+    switch (tokens_[i].t) {
       case Token::open_paren:
       case Token::open_square_bracket:
       case Token::open_curly_bracket:
-        ++depth;
+        ++num_brackets_;
         break;
       case Token::close_paren:
       case Token::close_square_bracket:
       case Token::close_curly_bracket:
-        --depth;
+        --num_brackets_;
+        break;
+      case Token::open_statement:
+        CountBlock(i + 1);
+        num_words_ = 0;
+        break;
+      case Token::text:
+      case Token::comment:
+      case Token::open_expression:
+        num_words_ = 0;
         break;
       default:
         break;
     }
-    if (depth > kMostDepth) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(name, ": brackets more than ", kMostDepth, " deep"));
+    ++num_words_;
+  }
+
+  // The statement that begins at `first`.
+  void CountBlock(size_t first) {
+    static const auto& begin = *new std::set<std::string>{"if", "for", "macro", "call", "filter"};
+    static const auto& end =
+        *new std::set<std::string>{"endif", "endfor", "endmacro", "endcall", "endfilter", "endset"};
+    if (first >= tokens_.size()) return;
+    const std::string& word = tokens_[first].value;
+    if (begin.contains(word) || (word == "set" && !Assigns(first))) {
+      blocks_.push_back(1);
+      ++depth_;
+    } else if (word == "elif" && !blocks_.empty()) {
+      // The engine nests the branches of an if in one another.
+      ++blocks_.back();
+      ++depth_;
+    } else if (end.contains(word) && !blocks_.empty()) {
+      depth_ -= blocks_.back();
+      blocks_.pop_back();
     }
   }
-  return absl::OkStatus();
+
+  bool Assigns(size_t first) const {
+    for (size_t i = first; i < tokens_.size() && tokens_[i].t != Token::close_statement; ++i) {
+      if (tokens_[i].t == Token::equals) return true;
+    }
+    return false;
+  }
+
+  const std::vector<Token>& tokens_;
+  int num_brackets_ = 0, num_words_ = 0, depth_ = 0;
+  std::vector<int> blocks_;  // what each open block adds to the depth
+};
+
+// As Python's sandbox, which ends what would fill the memory.
+jinja::value Range(const jinja::func_args& args) {
+  std::vector<int64_t> bounds;
+  for (size_t i = 0; i < args.count(); ++i) {
+    const jinja::value bound = args.get_pos(i);
+    if (jinja::is_val<jinja::value_int>(bound)) bounds.push_back(bound->as_int());
+  }
+  if (bounds.size() == args.count() && !bounds.empty()) {
+    const double begin = bounds.size() > 1 ? static_cast<double>(bounds[0]) : 0.0;
+    const double end = static_cast<double>(bounds.size() > 1 ? bounds[1] : bounds[0]);
+    const double step = bounds.size() > 2 ? static_cast<double>(bounds[2]) : 1.0;
+    if (step != 0.0 && (end - begin) / step > kMostInRange) {
+      throw std::runtime_error(absl::StrCat("range has more than ", kMostInRange, " numbers"));
+    }
+  }
+  return jinja::global_builtins().at("range")(args);
 }
 
 // The engine knows {% generation %} and skips it. Whitespace around it has been trimmed when there
@@ -112,7 +191,9 @@ absl::StatusOr<JinjaTemplate> JinjaTemplate::Parse(const std::string& source,
   }
   try {
     jinja::lexer_result lexed = jinja::lexer().tokenize(source);
-    if (absl::Status depth = CheckDepth(lexed.tokens, name); !depth.ok()) return depth;
+    if (const std::string found = ShapeCheck(lexed.tokens).Find(); !found.empty()) {
+      return absl::InvalidArgumentError(absl::StrCat(name, ": ", found));
+    }
     const bool marks = MarkGenerations(lexed.tokens);
     auto program = std::make_unique<Program>();
     program->program = jinja::parse_from_tokens(lexed);
@@ -128,6 +209,7 @@ absl::StatusOr<RenderedTemplate> JinjaTemplate::Render(const nlohmann::ordered_j
   try {
     jinja::context context(program_->source);
     if (now) context.current_time = *now;
+    context.set_val("range", jinja::mk_val<jinja::value_func>("range", Range));
     jinja::global_from_json(context, common_json::parse(variables.dump()), /*mark_input=*/false);
     jinja::runtime runtime(context);
     const jinja::value results = runtime.execute(program_->program);

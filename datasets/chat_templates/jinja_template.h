@@ -5,10 +5,13 @@
 //   ABSL_ASSIGN_OR_RETURN(const JinjaTemplate chat, JinjaTemplate::Parse(source, "chat.jinja"));
 //   ABSL_ASSIGN_OR_RETURN(const RenderedTemplate text, chat.Render({{"messages", messages}}));
 //
-// Where jinja2 gives a text, this gives the same or an error, but for three things: none prints as
-// nothing, a float without a fraction as an integer, and |safe has no effect on what is joined to
-// it. Some of what jinja2 refuses is taken: an attribute of something undefined, an undefined or
-// lazy value in tojson, a list's append, an object joined to a text.
+// Where jinja2 gives a text, this gives the same or an error, but for a few things: none and
+// objects print as nothing, a list as its items joined, a float without a fraction as an integer;
+// |safe has no effect on what is joined to it; split() without a separator splits at each space; a
+// text's length and slices count bytes, and upper and lower change ASCII only, as trim and
+// strip do. Some of what jinja2
+// refuses is taken: an attribute of something undefined, an undefined or lazy value in tojson, a
+// list's append, an object joined to a text.
 //
 // Immutable after Parse: any number of threads may render at once.
 //
@@ -44,7 +47,8 @@ struct RenderedTemplate {
 class JinjaTemplate {
  public:
   // `name`: what messages call it, a file usually. Errors: InvalidArgument with the name and the
-  // place: no Jinja, a statement that is not known, more than 1 MiB, brackets more than 100 deep.
+  // place: no Jinja, a statement that is not known, more than 1 MiB, brackets or blocks more than
+  // 100 deep, an expression of more than 2,000 words.
   static absl::StatusOr<JinjaTemplate> Parse(const std::string& source, const std::string& name);
 
   JinjaTemplate(JinjaTemplate&&) noexcept;
@@ -53,7 +57,7 @@ class JinjaTemplate {
 
   // `variables`: an object. `now`: what strftime_now shows, the present if there is none. Errors:
   // InvalidArgument with the template's name: what raise_exception says, or what it does that
-  // cannot be done.
+  // cannot be done, a range of more than 100,000 among that.
   absl::StatusOr<RenderedTemplate> Render(const nlohmann::ordered_json& variables,
                                           std::optional<std::time_t> now = std::nullopt) const;
 

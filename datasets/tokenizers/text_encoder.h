@@ -59,6 +59,7 @@ class TextEncoder {
   absl::Status Encode(std::string_view text, bool add_special_tokens, Workspace* workspace) const;
 
   const AddedTokens& added_tokens() const { return added_tokens_; }
+  const Normalizer& normalizer() const { return normalizer_; }
 
  private:
   absl::Status EncodeNormalized(std::string_view text, Workspace* workspace) const;

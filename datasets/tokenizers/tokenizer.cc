@@ -283,13 +283,18 @@ absl::StatusOr<std::vector<size_t>> Tokenizer::TokenEnds(std::string_view text,
       ++begin;
     }
     if (end == std::string::npos) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("token ", ends.size(), " is not the text at byte ", at,
-                       ": the tokenizer's normalizer changes this text"));
+      return absl::FailedPreconditionError(absl::StrCat("token ", ends.size(),
+                                                        " is not the text at byte ", at,
+                                                        ": the tokenizer changes this text"));
     }
     ends.push_back(end);
   }
   return ends;
+}
+
+std::string Tokenizer::Normalize(std::string_view text) const {
+  std::string buffer;
+  return std::string(parts_->encoder->normalizer().Apply(text, &buffer));
 }
 
 std::string Tokenizer::Decode(absl::Span<const int32_t> ids, bool skip_special_tokens) const {

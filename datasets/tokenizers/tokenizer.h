@@ -63,10 +63,13 @@ class Tokenizer {
   // Where each token of `text` ends in it, in bytes, for `ids` that Encode gave of it without
   // adding special tokens: a token begins where the one before ends, but for the whitespace that an
   // added token takes away around it and for bytes that no token has. Of a character that several
-  // tokens make up, the ends lie inside it. Errors: FailedPrecondition when the tokens do not spell
-  // the text, since a normalizer changed it.
+  // tokens make up, the ends lie inside it. `text` must be as Normalize gives it. Errors:
+  // FailedPrecondition when the tokens do not spell the text.
   absl::StatusOr<std::vector<size_t>> TokenEnds(std::string_view text,
                                                 absl::Span<const int32_t> ids) const;
+
+  // What the tokenizer's normalizer (NFC, or none) makes of `text`, valid UTF-8 shorter than 1 GiB.
+  std::string Normalize(std::string_view text) const;
 
   // The text of `ids`, without the special tokens when `skip_special_tokens`. Bytes that are not
   // UTF-8 when joined become U+FFFD; ids that no token has are left out. Spaces are not "cleaned
