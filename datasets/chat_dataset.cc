@@ -12,7 +12,7 @@
 namespace lathe {
 
 absl::StatusOr<std::shared_ptr<const ChatDataset>> ChatDataset::Create(
-    const JsonlSource& source, const LabelOptions& labels, const ChatTemplate& chat,
+    const JsonlSource& source, const LabelOptions& labels, const ChatTemplate* chat,
     const Tokenizer& tokenizer, const TokenizeOptions& options) {
   const auto encode = [&](std::string_view line, std::vector<int32_t>* tokens) -> absl::Status {
     ABSL_ASSIGN_OR_RETURN(const auto json, ParseStrictJson(line, "row"));

@@ -1,7 +1,7 @@
 // ChatDataset: the chats of JSONL files as tokens with labels, one sample for each line.
 //
 //   ABSL_ASSIGN_OR_RETURN(JsonlSource source, JsonlSource::Open(files, {.text_column = ""}));
-//   ABSL_ASSIGN_OR_RETURN(auto chats, ChatDataset::Create(source, {}, chat, *tokenizer, {}));
+//   ABSL_ASSIGN_OR_RETURN(auto chats, ChatDataset::Create(source, {}, &chat, *tokenizer, {}));
 //   chats->Get(0).labels    // what the assistant says, else kIgnoredLabel
 //
 // Immutable: any number of threads may call Get at once.
@@ -25,11 +25,12 @@ namespace lathe {
 
 class ChatDataset : public Dataset {
  public:
-  // `source`: whole lines. Errors: that of the first line, with "FILE:LINE: " before it, which is
-  // no JSON, no chat, or of which nothing would be learnt (ReadChatRow, LabelChat).
+  // `source`: whole lines. `chat`: null if there is none. Errors: that of the first line, with
+  // "FILE:LINE: " before it, which is no JSON, no chat, or of which nothing would be learnt
+  // (ReadChatRow, LabelChat).
   static absl::StatusOr<std::shared_ptr<const ChatDataset>> Create(const JsonlSource& source,
                                                                    const LabelOptions& labels,
-                                                                   const ChatTemplate& chat,
+                                                                   const ChatTemplate* chat,
                                                                    const Tokenizer& tokenizer,
                                                                    const TokenizeOptions& options);
 

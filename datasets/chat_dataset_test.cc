@@ -22,7 +22,7 @@ absl::StatusOr<std::shared_ptr<const ChatDataset>> Load(const std::string& lines
   EXPECT_TRUE(tokenizer.ok()) << tokenizer.status();
   const auto chat = ChatTemplate::Load(kTokenizer);
   EXPECT_TRUE(chat.ok()) << chat.status();
-  return ChatDataset::Create(*source, {.max_length = 64}, *chat, **tokenizer,
+  return ChatDataset::Create(*source, {.max_length = 64}, &*chat, **tokenizer,
                              {.num_workers = num_workers});
 }
 

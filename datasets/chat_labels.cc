@@ -185,7 +185,7 @@ class SeedLabels {
 };
 
 absl::StatusOr<LabelledTokens> LabelWhole(const ChatRow& row, LabelMask mask,
-                                          const ChatTemplate& chat, const Tokenizer& tokenizer) {
+                                          const ChatTemplate* chat, const Tokenizer& tokenizer) {
   if (mask == LabelMask::kSeed && (row.plain || row.num_prompt_messages > 0)) {
     return absl::InvalidArgumentError(
         "--label_mask seed is for conversations; a row of prompt and completion needs "
@@ -193,7 +193,13 @@ absl::StatusOr<LabelledTokens> LabelWhole(const ChatRow& row, LabelMask mask,
   }
   if (row.plain) return LabelPlain(*row.plain, tokenizer);
   if (mask == LabelMask::kSeed) return SeedLabels(tokenizer).Label(row.conversation.messages);
-  return LabelMessages(row, chat, tokenizer);
+  if (chat == nullptr) {
+    return absl::InvalidArgumentError(
+        "it has messages, and there is no chat template to make text of them: neither "
+        "chat_template.jinja nor a chat_template in tokenizer_config.json is beside the tokenizer; "
+        "give one by --chat_template (a file, or a name: seed)");
+  }
+  return LabelMessages(row, *chat, tokenizer);
 }
 
 // The first label that a loss counts: the first token is never predicted. -1 if there is none.
@@ -214,7 +220,7 @@ absl::StatusOr<LabelMask> ParseLabelMask(std::string_view word) {
 }
 
 absl::StatusOr<LabelledTokens> LabelChat(const ChatRow& row, const LabelOptions& options,
-                                         const ChatTemplate& chat, const Tokenizer& tokenizer) {
+                                         const ChatTemplate* chat, const Tokenizer& tokenizer) {
   ABSL_ASSIGN_OR_RETURN(LabelledTokens sample, LabelWhole(row, options.mask, chat, tokenizer));
   if (options.train_on_prompt) sample.labels = sample.ids;
   const int64_t first = FirstLabel(sample), size = static_cast<int64_t>(sample.ids.size());

@@ -1,7 +1,7 @@
 // A conversation as tokens and labels: what is learnt of it and what is only read.
 //
 //   ABSL_ASSIGN_OR_RETURN(const LabelledTokens sample,
-//                         LabelChat(row, {.max_length = 1024}, chat_template, tokenizer));
+//                         LabelChat(row, {.max_length = 1024}, &chat_template, tokenizer));
 //   sample.labels[i]   // ids[i], or kIgnoredLabel
 //
 // Pure functions; thread-safe.
@@ -48,12 +48,13 @@ struct LabelledTokens {
   std::vector<int32_t> ids, labels;  // of one length
 };
 
-// Errors: InvalidArgument when nothing of the sample is to be learnt (no answer, a template that
+// `chat`: null if there is none, for rows that need none. Errors: InvalidArgument when a row does,
+// when nothing of the sample is to be learnt (no answer, a template that
 // marks none, or the cut left none: then it says how long the sample is; the first token does not
 // count, nothing predicts it), or for a role or a kind of row that kSeed does not have; the
 // template's and the tokenizer's. The place is the caller's to say.
 absl::StatusOr<LabelledTokens> LabelChat(const ChatRow& row, const LabelOptions& options,
-                                         const ChatTemplate& chat, const Tokenizer& tokenizer);
+                                         const ChatTemplate* chat, const Tokenizer& tokenizer);
 
 }  // namespace lathe
 

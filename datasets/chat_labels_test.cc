@@ -45,7 +45,7 @@ class ChatLabelsTest : public testing::Test {
   absl::StatusOr<LabelledTokens> Label(const Json& row, const LabelOptions& options) const {
     const auto read = ReadChatRow(row);
     EXPECT_TRUE(read.ok()) << read.status();
-    return LabelChat(*read, options, chat_[0], *tokenizer_);
+    return LabelChat(*read, options, &chat_[0], *tokenizer_);
   }
 
   static LabelledTokens FromGolden(const Json& golden) {
@@ -137,7 +137,7 @@ TEST_F(ChatLabelsTest, CompletionsAreTrls) {
     const Tokenizer& tokenizer = golden["kind"] == "begun"      ? *begins
                                  : golden["kind"] == "composed" ? *composes
                                                                 : *plain;
-    const auto sample = LabelChat(*row, {}, chat_[0], tokenizer);
+    const auto sample = LabelChat(*row, {}, &chat_[0], tokenizer);
     ASSERT_TRUE(sample.ok()) << sample.status();
     const LabelledTokens expected = FromGolden(golden);
     EXPECT_EQ(sample->ids, expected.ids);

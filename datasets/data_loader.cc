@@ -112,9 +112,15 @@ Batch DataLoader::Make(int64_t batch) const {
   const int64_t real_end = std::clamp(num_samples_, begin, whole_end);
   const int64_t end = wrap ? whole_end : real_end;
   std::vector<Sample> samples;
+  std::vector<int64_t> numbers;
   samples.reserve(end - begin);
-  for (int64_t i = begin; i < end; ++i) samples.push_back(dataset_.Get(order_[i % num_samples_]));
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t index = order_[i % num_samples_];
+    samples.push_back(dataset_.Get(index));
+    numbers.push_back(epoch_ * num_samples_ + index);
+  }
   Batch result = Collate(samples, options_);
+  result.sample_numbers = std::move(numbers);
   result.num_real_samples = real_end - begin;
   return result;
 }

@@ -59,6 +59,9 @@ struct Batch {
   // evaluation counts these only.
   int64_t num_samples = 0;
   int64_t num_real_samples = 0;
+  // Of each row, a number that no other row of the training has: epoch · size of the data set + the
+  // sample's index in it.
+  std::vector<int64_t> sample_numbers;
 };
 
 class DataLoader {

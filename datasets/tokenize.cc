@@ -67,6 +67,9 @@ class TokenizeJob {
   absl::Status Encode(int64_t first, int64_t last, std::vector<int32_t>* ids,
                       std::vector<int64_t>* lengths) const {
     for (int64_t i = first; i < last; ++i) {
+      if (options_.before_document) {
+        ABSL_RETURN_IF_ERROR(options_.before_document());
+      }
       ABSL_ASSIGN_OR_RETURN(const std::string text, source_.Text(i));
       const size_t before = ids->size();
       const absl::Status status = encode_(text, ids);

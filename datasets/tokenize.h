@@ -29,7 +29,9 @@ struct TokenizeOptions {
   int num_workers = 1;
   // Called now and then with how many of how many documents are done, and at the end; by any of the
   // threads, but by one at a time.
-  std::function<void(int64_t done, int64_t total)> progress;
+  std::function<void(int64_t done, int64_t total)> progress = nullptr;
+  // Called before each document, by all threads at once; an error ends the work.
+  std::function<absl::Status()> before_document = nullptr;
 };
 
 // Appends a document's ids to a vector. Called by all threads at once.

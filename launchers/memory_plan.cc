@@ -155,8 +155,9 @@ class Rehearsal {
     RecomputeRunner recompute(plain, WhatIsRecomputed(run_.config.training()).num_layers);
     ZeroUnits units(run_.units);
     UnitRunner runner(units, recompute);
-    ABSL_ASSIGN_OR_RETURN(const Model model, BuildStage(run_.config, run_.model, context, runner,
-                                                        run_.pipeline.partition));
+    ABSL_ASSIGN_OR_RETURN(const Model model,
+                          BuildStage(run_.config, run_.model, context, runner,
+                                     run_.pipeline.partition, run_.task.adapter));
     ZeroOptions options = run_.optimizer;
     // Even a single rank's weights are then only whole while they are used.
     options.offload_weights.to_host = run_.zero.offload_param.device != OffloadDevice::kNone;
@@ -189,9 +190,8 @@ class Rehearsal {
     const TrainingArguments& a = run_.config.training();
     const int64_t kept = MetaMeter::current_bytes();
     const int64_t count = MicroBatchesToRehearse(run_, a.gradient_accumulation_steps());
-    const std::vector<MicroBatch> batches =
-        Batches(a.gradient_accumulation_steps(), a.per_device_train_batch_size(),
-                run_.config.data().block_size());
+    const std::vector<MicroBatch> batches = Batches(
+        a.gradient_accumulation_steps(), a.per_device_train_batch_size(), run_.task.seq_len);
     const RehearsedLoss loss;
     Pipeline pipeline{.group = &context.Group({"pp"}),
                       .schedule = run_.pipeline.schedule,
@@ -221,7 +221,7 @@ class Rehearsal {
     const int pp = context.mesh().size("pp");
     const std::vector<MicroBatch> batches =
         Batches(pp == 1 ? 1 : 4 * pp, run_.config.training().per_device_eval_batch_size(),
-                run_.config.data().block_size());
+                run_.task.seq_len);
     const RehearsedLoss loss;
     BoundStage bound(stage, loss, optimizer, batches, std::vector<double>(batches.size(), 1.0));
     const Pipeline pipeline{.group = &context.Group({"pp"}),

@@ -149,7 +149,7 @@ class Proposal {
     const bool keeps = run_.config.training().reshard_after_forward() == "never";
     choice.config.mutable_training()->clear_deepspeed();
     choice.config.mutable_training()->clear_reshard_after_forward();
-    ABSL_ASSIGN_OR_RETURN(RunPlan run, MakeRunPlan(choice.config, world_size_));
+    ABSL_ASSIGN_OR_RETURN(RunPlan run, MakeRunPlan(choice.config, run_.task, world_size_));
     run.zero = choice.zero;
     run.units = run_.units;
     if (choice.zero.offload_param.device != OffloadDevice::kNone && !keeps) {

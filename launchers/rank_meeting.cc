@@ -9,8 +9,6 @@
 
 #include "absl/status/status_macros.h"
 #include "absl/strings/str_cat.h"
-#include "lathe/base/config/json.h"
-#include "lathe/base/config/schema.h"
 #include "lathe/base/logging.h"
 #include "lathe/comm/local_address.h"
 
@@ -22,16 +20,11 @@ std::string HostName() {
   return gethostname(name, sizeof(name) - 1) == 0 ? name : "unknown";
 }
 
-absl::StatusOr<std::string> FlagsText(RunConfig config) {
-  config.mutable_parallel()->clear_node_rank();
-  ABSL_ASSIGN_OR_RETURN(const ConfigSchema schema, ConfigSchema::Create(RunConfig::descriptor()));
-  return ToJson(schema, config);
-}
-
 }  // namespace
 
 absl::StatusOr<RankMeeting> MeetOtherRanks(const RunConfig& config,
-                                           const LaunchEnvironment& environment) {
+                                           const LaunchEnvironment& environment,
+                                           const std::string& flags) {
   const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
   const bool is_chosen = interface != nullptr && *interface != '\0';
   LocalAddress own{.address = "127.0.0.1", .interface = "lo"};
@@ -51,7 +44,6 @@ absl::StatusOr<RankMeeting> MeetOtherRanks(const RunConfig& config,
                                      environment.world_size, is_server, timeout));
   meeting.store = WithPrefix(absl::StrCat("lathe/", environment.restart), std::move(meeting.store));
 
-  ABSL_ASSIGN_OR_RETURN(std::string flags, FlagsText(config));
   ABSL_ASSIGN_OR_RETURN(
       const std::vector<std::string> addresses,
       MeetRanks(*meeting.store,
@@ -59,7 +51,7 @@ absl::StatusOr<RankMeeting> MeetOtherRanks(const RunConfig& config,
                  .world_size = environment.world_size,
                  .name = absl::StrCat("process ", getpid(), " on host ", HostName()),
                  .address = own.address,
-                 .common = std::move(flags)},
+                 .common = flags},
                 timeout));
   if (environment.several_hosts() && !is_chosen) {
     ABSL_ASSIGN_OR_RETURN(own, ReachableAddress(addresses, environment.rank));

@@ -17,12 +17,13 @@ struct RankMeeting {
 };
 
 // Opens the store at the master's address, waits for all ranks, and makes sure that they have the
-// same flags but --node_rank. A rank listens on loopback when all are on one machine, else at the
+// same `flags`. A rank listens on loopback when all are on one machine, else at the
 // address from which this machine reaches the master's; GLOO_SOCKET_IFNAME names an interface
 // instead.
 // Errors, in a line: what OpenTcpStore, MeetRanks and ReachableAddress say.
 absl::StatusOr<RankMeeting> MeetOtherRanks(const RunConfig& config,
-                                           const LaunchEnvironment& environment);
+                                           const LaunchEnvironment& environment,
+                                           const std::string& flags);
 
 }  // namespace lathe
 

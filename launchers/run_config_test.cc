@@ -23,13 +23,13 @@ using ::testing::HasSubstr;
 
 const ConfigSchema& Schema() {
   static const auto* const schema =
-      new absl::StatusOr<ConfigSchema>(ConfigSchema::Create(RunConfig::descriptor()));
+      new absl::StatusOr<ConfigSchema>(ConfigSchema::Create(PretrainConfig::descriptor()));
   EXPECT_TRUE(schema->ok()) << schema->status();
   return **schema;
 }
 
 // The message of the error, or "" when the flags parse.
-std::string Parse(const std::vector<std::string>& arguments, RunConfig* config) {
+std::string Parse(const std::vector<std::string>& arguments, PretrainConfig* config) {
   std::vector<const char*> argv = {"pretrain"};
   for (const std::string& argument : arguments) argv.push_back(argument.c_str());
   const absl::StatusOr<ParsedFlags> parsed = ParseFlags(static_cast<int>(argv.size()), argv.data(),
@@ -38,7 +38,7 @@ std::string Parse(const std::vector<std::string>& arguments, RunConfig* config) 
 }
 
 std::string Parse(const std::vector<std::string>& arguments) {
-  RunConfig config;
+  PretrainConfig config;
   return Parse(arguments, &config);
 }
 
@@ -93,7 +93,7 @@ const std::vector<std::string>& SeedFlags() {
 
 TEST(RunConfigTest, TheSeedsFlagsParse) {
   unsetenv("BUILD_WORKING_DIRECTORY");
-  RunConfig config;
+  PretrainConfig config;
   ASSERT_EQ(Parse(SeedFlags(), &config), "");
   EXPECT_EQ(config.model().config_name(), "autodl-tmp/qwen-1.5b");
   EXPECT_EQ(config.data().block_size(), 2048);
@@ -110,7 +110,7 @@ TEST(RunConfigTest, TheSeedsDeepSpeedFlagIsAPathOfTheUser) {
   std::vector<std::string> flags = SeedFlags();
   flags.insert(flags.end(), {"--deepspeed", "./ds_config_zero2.json"});
   setenv("BUILD_WORKING_DIRECTORY", "/where/the/user/is", 1);
-  RunConfig config;
+  PretrainConfig config;
   ASSERT_EQ(Parse(flags, &config), "");
   unsetenv("BUILD_WORKING_DIRECTORY");
   EXPECT_EQ(config.training().deepspeed(), "/where/the/user/is/ds_config_zero2.json");
@@ -138,7 +138,7 @@ TEST(RunConfigTest, KnowsEveryTrainingArgumentOfHuggingFaceWithItsDefault) {
   ASSERT_TRUE(file.is_open());
   const nlohmann::json golden = nlohmann::json::parse(file);
   ASSERT_GT(golden.size(), 100u);
-  const RunConfig config;
+  const PretrainConfig config;
   for (auto it = golden.begin(); it != golden.end(); ++it) {
     const ConfigField* field = Schema().Find(it.key());
     EXPECT_EQ(field == nullptr, absent.contains(it.key())) << it.key();
@@ -219,7 +219,7 @@ TEST(RunConfigTest, WhatIsNotThereIsRefusedByName) {
 
 TEST(RunConfigTest, ANotImplementedFlagsDefaultAndNeutralValuesPass) {
   for (const ConfigField& field : Schema().fields()) {
-    RunConfig config;
+    PretrainConfig config;
     google::protobuf::Message* parent = field.MutableParent(&config);
     std::vector<std::string> values(field.spec().neutral().begin(), field.spec().neutral().end());
     if (HasValue(field, *parent)) values.push_back(ValueText(field, *parent));
@@ -231,17 +231,17 @@ TEST(RunConfigTest, ANotImplementedFlagsDefaultAndNeutralValuesPass) {
 }
 
 TEST(RunConfigTest, TheConfigurationSurvivesItsJson) {
-  RunConfig config;
+  PretrainConfig config;
   ASSERT_EQ(Parse(SeedFlags(), &config), "");
   const std::string json = ToJson(Schema(), config);
-  RunConfig back;
+  PretrainConfig back;
   ASSERT_TRUE(MergeJson(Schema(), json, "copy.json", &back).ok());
   EXPECT_EQ(ToJson(Schema(), back), json);
   EXPECT_EQ(DescribeChanges(Schema(), back), DescribeChanges(Schema(), config));
 }
 
 TEST(RunConfigTest, HelpNamesEveryFlag) {
-  RunConfig config;
+  PretrainConfig config;
   const std::vector<const char*> argv = {"pretrain", "--help"};
   const auto parsed = ParseFlags(2, argv.data(), {.width = 80, .colour = false}, &config);
   ASSERT_TRUE(parsed.ok());

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/status_macros.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "lathe/launchers/deepspeed_settings.h"
@@ -19,7 +20,8 @@
 namespace lathe {
 namespace {
 
-absl::Status CheckModelFits(const RunConfig& config, const ModelConfig& model, int world_size) {
+absl::Status CheckModelFits(const RunConfig& config, const ModelConfig& model, int64_t seq_len,
+                            int world_size) {
   const ParallelArguments& parallel = config.parallel();
   ABSL_RETURN_IF_ERROR(CheckLayout(
       model,
@@ -29,7 +31,7 @@ absl::Status CheckModelFits(const RunConfig& config, const ModelConfig& model, i
        .sequence_parallel = parallel.sequence_parallel(),
        .num_layers_per_virtual_pipeline_stage = parallel.num_layers_per_virtual_pipeline_stage(),
        .num_micro_batches = config.training().gradient_accumulation_steps(),
-       .seq_len = config.data().block_size()}));
+       .seq_len = seq_len}));
   if (config.training().recompute_method() == "block" &&
       parallel.pipeline_model_parallel_size() > 1) {
     return absl::InvalidArgumentError(
@@ -39,9 +41,10 @@ absl::Status CheckModelFits(const RunConfig& config, const ModelConfig& model, i
   return absl::OkStatus();
 }
 
-absl::StatusOr<PipelinePlan> MakePipelinePlan(const RunConfig& config, const ModelConfig& model) {
+absl::StatusOr<PipelinePlan> MakePipelinePlan(const RunConfig& config, const ModelConfig& model,
+                                              int64_t seq_len) {
   const ParallelArguments& parallel = config.parallel();
-  const LayerFlops flops = FlopsPerToken(model, config.data().block_size());
+  const LayerFlops flops = FlopsPerToken(model, seq_len);
   PipelinePlan plan;
   ABSL_ASSIGN_OR_RETURN(plan.partition,
                         PartitionLayers({.num_blocks = static_cast<int>(model.num_hidden_layers),
@@ -152,6 +155,25 @@ absl::Status ApplyDeepSpeedFile(int world_size, RunPlan* run) {
   return absl::OkStatus();
 }
 
+absl::Status CheckAdapter(const RunConfig& flags, const ModelConfig& model, LoraConfig* adapter) {
+  ABSL_RETURN_IF_ERROR(ResolveTargets(model.model_type, adapter));
+  for (const std::string& module : adapter->targets.modules_to_save) {
+    if (model.tie_word_embeddings &&
+        (absl::StrContains(module, "lm_head") || absl::StrContains(module, "embed_tokens"))) {
+      return absl::UnimplementedError(
+          absl::StrCat("modules_to_save ", module,
+                       " is not implemented for a model whose head is "
+                       "tied to its embedding; leave it out, or train without an adapter"));
+    }
+  }
+  if (flags.model().has_config_name()) {
+    return absl::InvalidArgumentError(
+        "an adapter without the model that it belongs to is of no use, and --config_name starts a "
+        "model from scratch: give --model_name_or_path");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ResolveReshard(RunPlan* run) {
   const std::string& reshard = run->config.training().reshard_after_forward();
   if (reshard != "auto" && run->optimizer.stage < 3) {
@@ -170,21 +192,25 @@ absl::Status ResolveReshard(RunPlan* run) {
 
 }  // namespace
 
-absl::StatusOr<RunPlan> MakeRunPlan(const RunConfig& flags, int world_size) {
-  RunPlan run{.config = flags};
+absl::StatusOr<RunPlan> MakeRunPlan(const RunConfig& flags, const TaskShape& task, int world_size) {
+  RunPlan run{.config = flags, .task = task};
+  const int64_t seq_len = task.seq_len;
   ABSL_ASSIGN_OR_RETURN(run.model, BuildModelConfig(flags));
-  ABSL_RETURN_IF_ERROR(CheckModelFits(flags, run.model, world_size));
+  ABSL_RETURN_IF_ERROR(CheckModelFits(flags, run.model, seq_len, world_size));
+  if (run.task.adapter) {
+    ABSL_RETURN_IF_ERROR(CheckAdapter(flags, run.model, &*run.task.adapter));
+  }
   ABSL_ASSIGN_OR_RETURN(run.optimizer, OptimizerOptions(flags));
   // PyTorch's GradScaler, which --fp16 alone means under Hugging Face's Trainer.
   run.loss_scale = {.enabled = flags.training().fp16(), .loss_scale_window = 2000, .hysteresis = 1};
   if (flags.training().has_deepspeed()) {
     ABSL_RETURN_IF_ERROR(ApplyDeepSpeedFile(world_size, &run));
     // Its micro batches may be others than the flags'.
-    ABSL_RETURN_IF_ERROR(CheckModelFits(run.config, run.model, world_size));
+    ABSL_RETURN_IF_ERROR(CheckModelFits(run.config, run.model, seq_len, world_size));
   }
   ABSL_RETURN_IF_ERROR(CheckTrainingArguments(run.config.training()));
   ABSL_RETURN_IF_ERROR(ResolveReshard(&run));
-  ABSL_ASSIGN_OR_RETURN(run.pipeline, MakePipelinePlan(run.config, run.model));
+  ABSL_ASSIGN_OR_RETURN(run.pipeline, MakePipelinePlan(run.config, run.model, seq_len));
   return run;
 }
 
@@ -201,9 +227,11 @@ absl::Status CheckMachineMemory(const RunPlan& run, int world_size) {
     // presubmit: allow states are fp32 whatever the weights
     states = std::min(states, StateBytesPerElement(*rule, at::kFloat));
   }
-  const double per_parameter = (weights_on_disk ? 0 : 4) / (stage >= 3 ? dp : 1) +
-                               4 / (stage >= 2 ? dp : 1) +
-                               (states_on_disk ? 0 : states) / (stage >= 1 ? dp : 1);
+  double per_parameter = (weights_on_disk ? 0 : 4) / (stage >= 3 ? dp : 1);
+  if (!run.task.adapter) {
+    per_parameter +=
+        4 / (stage >= 2 ? dp : 1) + (states_on_disk ? 0 : states) / (stage >= 1 ? dp : 1);
+  }
   const double parameters = static_cast<double>(CountParameters(run.model));
   const double bytes = per_parameter * parameters / model_ranks;
   const double memory =

@@ -1,19 +1,21 @@
 // RunPlan: what a run does, once its flags, its DeepSpeed file and its model are read together and
 // found to fit, before a process is started, a peer called or memory taken.
 //
-//   ABSL_ASSIGN_OR_RETURN(const RunPlan run, MakeRunPlan(flags, /*world_size=*/4));
-//   run.config ...   // instead of the flags, from here on
+//   ABSL_ASSIGN_OR_RETURN(const RunPlan run, MakeRunPlan(flags, {.seq_len = 1024},
+//   /*world_size=*/4)); run.config ...   // instead of the flags, from here on
 //
 // Pure functions of files and flags: call from any thread.
 #ifndef LATHE_LAUNCHERS_RUN_PLAN_H_
 #define LATHE_LAUNCHERS_RUN_PLAN_H_
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "lathe/launchers/run_config.pb.h"
+#include "lathe/launchers/task_builders.h"
 #include "lathe/models/model_config.h"
 #include "lathe/pipeline_parallel/actions.h"
 #include "lathe/pipeline_parallel/partition.h"
@@ -34,6 +36,7 @@ struct PipelinePlan {
 
 struct RunPlan {
   RunConfig config;  // the flags, with the DeepSpeed file's values where those hold
+  TaskShape task;
   ModelConfig model;
   PipelinePlan pipeline;
   ZeroSettings zero;  // offload and its disk
@@ -46,7 +49,7 @@ struct RunPlan {
 
 // `world_size`: processes in all. Errors: what CheckTrainingArguments, ReadDeepSpeedJson,
 // ApplyDeepSpeed, BuildModelConfig, CheckLayout and CheckSchedule say; what excludes each other.
-absl::StatusOr<RunPlan> MakeRunPlan(const RunConfig& flags, int world_size);
+absl::StatusOr<RunPlan> MakeRunPlan(const RunConfig& flags, const TaskShape& task, int world_size);
 
 // Refuses what this machine's memory cannot hold: what a rank keeps through an update, in fp32,
 // whatever else: weights, gradients, the states of the rule that has least. The replicas of other

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <functional>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -10,22 +12,20 @@
 #include "absl/status/status_macros.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "lathe/base/beacon.h"
 #include "lathe/base/config/json.h"
 #include "lathe/base/config/schema.h"
 #include "lathe/base/logging.h"
 #include "lathe/base/read_file.h"
 #include "lathe/checkpoint/checkpoint.h"
-#include "lathe/datasets/group_texts.h"
-#include "lathe/datasets/jsonl_source.h"
-#include "lathe/datasets/tokenize.h"
+#include "lathe/checkpoint/model_files.h"
 #include "lathe/launchers/device.h"
 #include "lathe/launchers/rank_meeting.h"
 #include "lathe/models/auto_model.h"
 #include "lathe/models/pretrained.h"
-#include "lathe/trainer/checkpointer.h"
-#include "lathe/trainer/progress_bar.h"
-#include "lathe/trainer/stop_request.h"
+#include "lathe/peft/lora/lora_injector.h"
 #include "lathe/trainer/training_arguments.h"
 
 namespace lathe {
@@ -40,52 +40,57 @@ std::string FolderOf(const std::string& path) {
   return folder.empty() ? "." : folder;
 }
 
-std::string TokenizerFolder(const RunConfig& config, const std::string& model_folder) {
-  return config.model().has_tokenizer_name() ? config.model().tokenizer_name() : model_folder;
-}
-
-absl::StatusOr<std::shared_ptr<const TokenStore>> Tokenize(const RunConfig& config,
-                                                           const Tokenizer& tokenizer,
-                                                           const std::vector<std::string>& files,
-                                                           bool shows_progress) {
-  const DataArguments& data = config.data();
-  const JsonlOptions options{
-      .text_column = data.text_column_name(),
-      .on_bad_record = data.on_bad_record() == "skip" ? OnBadRecord::kSkip : OnBadRecord::kFail};
-  ABSL_ASSIGN_OR_RETURN(const JsonlSource source, JsonlSource::Open(files, options));
-  if (source.num_skipped() > 0) {
-    LOG(WARNING) << source.num_skipped() << " bad lines were skipped (--on_bad_record skip)";
+// What of the model is saved with its adapter: what is trained.
+std::function<std::string(const std::string&)> AdapterNames(const Model& model) {
+  std::map<std::string, std::string> names;
+  const std::set<std::string> adapted(model.adapted.begin(), model.adapted.end());
+  for (const Parameter* parameter : model.stage->parameters()) {
+    if (!parameter->trainable()) continue;
+    names[parameter->name()] = AdapterFileName(parameter->name(), adapted);
   }
-  ProgressBar bar({.total_steps = source.size(),
-                   .title = "Tokenising",
-                   .disabled = config.training().disable_tqdm() || !shows_progress});
-  const auto encode = [&](std::string_view text, std::vector<int32_t>* ids) -> absl::Status {
-    if (StopRequested()) return absl::CancelledError("stopped by a signal while tokenising");
-    GiveSign();
-    return tokenizer.EncodeAppend(text, /*add_special_tokens=*/true, ids);
+  return [names = std::move(names)](const std::string& parameter) -> std::string {
+    const auto found = names.find(parameter);
+    return found == names.end() ? "" : found->second;
   };
-  const TokenizeOptions tokenize{
-      .num_workers = data.preprocessing_num_workers(),
-      .progress = [&](int64_t done, int64_t) { bar.Update({.step = done}); }};
-  ABSL_ASSIGN_OR_RETURN(TokenStore store, TokenizeDocuments(source, encode, tokenize));
-  bar.Finish();
-  LOG(INFO) << "Tokenised " << store.num_documents() << " documents: " << store.num_tokens()
-            << " tokens";
-  return std::make_shared<const TokenStore>(std::move(store));
 }
 
-absl::StatusOr<std::shared_ptr<const Dataset>> Group(const RunConfig& config,
-                                                     std::shared_ptr<const TokenStore> tokens,
-                                                     int64_t first, int64_t last,
-                                                     int64_t max_samples) {
-  ABSL_ASSIGN_OR_RETURN(
-      std::shared_ptr<const Dataset> blocks,
-      GroupTexts(std::move(tokens), {.block_size = config.data().block_size(),
-                                     .num_shards = config.data().preprocessing_num_workers(),
-                                     .first_document = first,
-                                     .last_document = last}));
-  if (max_samples <= 0 || max_samples >= blocks->size()) return blocks;
-  return std::make_shared<SliceDataset>(blocks, 0, max_samples);
+// The weights that are the adapter's, or those that are the model's.
+std::vector<NamedTensor> AdapterWeights(const WeightsFile& file, const ZeroOptimizer& optimizer) {
+  std::vector<NamedTensor> weights;
+  for (NamedTensor& tensor : optimizer.Weights(file.dtype)) {
+    tensor.name = file.name_in_file(tensor.name);
+    if (!tensor.name.empty()) weights.push_back(std::move(tensor));
+  }
+  return weights;
+}
+
+std::vector<NamedTensor> BaseWeights(const Model& model, const ZeroOptimizer& optimizer) {
+  std::vector<NamedTensor> weights = optimizer.Weights(model.weights_dtype);
+  std::erase_if(weights, [](const NamedTensor& tensor) { return IsOwnParameter(tensor.name); });
+  return weights;
+}
+
+// An adapter's own weights: drawn, or from its folder.
+absl::Status FillAdapter(const RunConfig& config, const Model& model, const TaskShape& task,
+                         const ParallelContext& context, ZeroOptimizer& optimizer) {
+  if (task.adapter_folder.empty()) {
+    const uint64_t seed = static_cast<uint64_t>(config.training().seed());
+    optimizer.FillMasters(
+        [&](Parameter& parameter, const at::Tensor& master) {
+          parameter.InitializeInto(master, seed);
+        },
+        [](const Parameter& parameter) { return IsOwnParameter(parameter.name()); });
+    return absl::OkStatus();
+  }
+  LOG(INFO) << "Adapter path: " << task.adapter_folder;
+  const std::vector<NamedTensor> weights =
+      AdapterWeights(WeightsToSave(model, task.adapter), optimizer);
+  const auto elsewhere = NamesOnAllRanks(MakeRankGroup(context.Group({"pp"})), weights);
+  ABSL_ASSIGN_OR_RETURN(const ModelFiles files,
+                        ModelFiles::Open(task.adapter_folder, "adapter_model"));
+  return LoadTensors(files, weights, {.surplus_ok = [&](std::string_view name) {
+                       return elsewhere.contains(name);
+                     }});
 }
 
 }  // namespace
@@ -95,13 +100,19 @@ std::string ModelPath(const RunConfig& config) {
                                           : config.model().model_name_or_path();
 }
 
-std::string ConfigurationText(const RunConfig& config) {
-  const absl::StatusOr<ConfigSchema> schema = ConfigSchema::Create(RunConfig::descriptor());
+std::string TokenizerFolder(const RunConfig& config) {
+  return config.model().has_tokenizer_name() ? config.model().tokenizer_name()
+                                             : FolderOf(ModelPath(config));
+}
+
+std::string ConfigurationText(const google::protobuf::Message& config) {
+  const absl::StatusOr<ConfigSchema> schema = ConfigSchema::Create(config.GetDescriptor());
   return schema.ok() ? ToJson(*schema, config) : std::string(schema.status().message());
 }
 
-absl::StatusOr<std::unique_ptr<ParallelContext>> BuildContext(
-    const RunConfig& config, const LaunchEnvironment& environment) {
+absl::StatusOr<std::unique_ptr<ParallelContext>> BuildContext(const RunConfig& config,
+                                                              const LaunchEnvironment& environment,
+                                                              const std::string& flags) {
   ABSL_ASSIGN_OR_RETURN(
       const c10::Device device,
       ChooseDevice(config.training().use_cpu(), config.parallel().ddp_backend(), environment));
@@ -112,7 +123,7 @@ absl::StatusOr<std::unique_ptr<ParallelContext>> BuildContext(
   ABSL_ASSIGN_OR_RETURN(
       ProcessMesh mesh,
       ProcessMesh::Create({{"tp", tp}, {"dp", environment.world_size / (tp * pp)}, {"pp", pp}}));
-  ABSL_ASSIGN_OR_RETURN(RankMeeting meeting, MeetOtherRanks(config, environment));
+  ABSL_ASSIGN_OR_RETURN(RankMeeting meeting, MeetOtherRanks(config, environment, flags));
   return ParallelContext::Create(
       std::move(mesh), environment.rank,
       ConnectRanks(device, std::move(meeting.store),
@@ -135,7 +146,8 @@ absl::StatusOr<ModelConfig> BuildModelConfig(const RunConfig& config) {
 
 absl::StatusOr<Model> BuildStage(const RunConfig& config, const ModelConfig& model_config,
                                  const ParallelContext& context, BlockRunner& runner,
-                                 const LayerPartition& partition) {
+                                 const LayerPartition& partition,
+                                 const std::optional<LoraConfig>& adapter) {
   std::string dtype = config.model().torch_dtype();
   if (dtype == "auto") {
     dtype = config.model().has_config_name() || model_config.dtype.empty() ? "float32"
@@ -150,14 +162,57 @@ absl::StatusOr<Model> BuildStage(const RunConfig& config, const ModelConfig& mod
   model.directory = FolderOf(ModelPath(config));
   model.weights_dtype = dtype == "bfloat16" ? at::kBFloat16 : at::kFloat;
   const at::TensorOptions compute = ComputeOptions(config, model, context);
-  const StageOptions options{.sequence_parallel = config.parallel().sequence_parallel(),
-                             .recompute_mlp = WhatIsRecomputed(config.training()).mlp,
-                             .allocates = false,  // the optimizer does, what this rank keeps
-                             .boundaries = partition.boundaries};
+  StageOptions options{.sequence_parallel = config.parallel().sequence_parallel(),
+                       .recompute_mlp = WhatIsRecomputed(config.training()).mlp,
+                       .allocates = false,  // the optimizer does, what this rank keeps
+                       .boundaries = partition.boundaries};
+  std::optional<LoraInjector> lora;
+  if (adapter) {
+    ABSL_ASSIGN_OR_RETURN(lora, LoraInjector::Create(*adapter));
+    options.on_layer = [&lora](AdapterPoint& point) { lora->OnLayer(point); };
+  }
   ABSL_ASSIGN_OR_RETURN(
       model.stage, BuildModel(model_config, context, c10::typeMetaToScalarType(compute.dtype()),
                               runner, options));
+  if (lora) {
+    lora->Freeze(model.stage->parameters());
+    model.adapted = lora->adapted();
+    model.adaptable = lora->seen();
+  }
   return model;
+}
+
+absl::Status CheckAdapter(const LoraConfig& adapter, const Model& model,
+                          const ParallelContext& context) {
+  // Tensor- and data-parallel ranks have the same modules.
+  const RankGroup stages = MakeRankGroup(context.Group({"pp"}));
+  const auto everywhere = [&](const std::vector<std::string>& mine) -> std::vector<std::string> {
+    if (stages.num_ranks == 1) return mine;
+    return absl::StrSplit(
+        absl::StrJoin(stages.all_gather(absl::StrCat(absl::StrJoin(mine, "\n"), "\n")), ""), '\n',
+        absl::SkipEmpty());
+  };
+  const std::vector<std::string> adapted = everywhere(model.adapted);
+  ABSL_RETURN_IF_ERROR(CheckAdapted(adapter, adapted, everywhere(model.adaptable)));
+  double trainable = 0, all = 0;
+  for (const Parameter* parameter : model.stage->parameters()) {
+    double elements = 1;
+    for (const int64_t size : parameter->full_shape()) elements *= static_cast<double>(size);
+    all += elements;
+    if (parameter->trainable()) trainable += elements;
+  }
+  LOG(INFO) << "LoRA on " << adapted.size() << " modules; trainable params: "
+            << absl::StrFormat("%.0f || all params: %.0f || trainable%%: %.4f%s", trainable, all,
+                               100 * trainable / all,
+                               stages.num_ranks > 1 ? " (of the first stage)" : "");
+  return absl::OkStatus();
+}
+
+WeightsFile WeightsToSave(const Model& model, const std::optional<LoraConfig>& adapter) {
+  if (!adapter) return {.dtype = model.weights_dtype};
+  // peft keeps adapters in fp32, whatever the model is in.
+  // presubmit: allow a file's dtype
+  return {.stem = "adapter_model", .dtype = at::kFloat, .name_in_file = AdapterNames(model)};
 }
 
 at::TensorOptions ComputeOptions(const RunConfig& config, const Model& model,
@@ -170,7 +225,7 @@ at::TensorOptions ComputeOptions(const RunConfig& config, const Model& model,
                                         : model.weights_dtype);
 }
 
-void LogStart(const RunConfig& config, const ParallelContext& context) {
+void LogStart(const RunConfig& config, const ParallelContext& context, const std::string& flags) {
   LOG(WARNING) << "Process rank: " << context.rank() << ", device: " << context.device().str()
                << ", n_gpu: " << (context.device().is_cpu() ? 0 : 1)
                << ", distributed training: " << (context.world_size() > 1 ? "True" : "False")
@@ -179,10 +234,10 @@ void LogStart(const RunConfig& config, const ParallelContext& context) {
   if (config.parallel().sequence_parallel() && context.mesh().size("tp") == 1) {
     LOG(WARNING) << "--sequence_parallel splits nothing: --tensor_model_parallel_size is 1";
   }
-  LOG(INFO) << "Training/evaluation parameters " << ConfigurationText(config);
+  LOG(INFO) << "Training/evaluation parameters " << flags;
 }
 
-absl::Status FillWeights(const RunConfig& config, const Model& model,
+absl::Status FillWeights(const RunConfig& config, const Model& model, const TaskShape& task,
                          const ParallelContext& context, ZeroOptimizer& optimizer) {
   const ModelConfig& model_config = model.stage->config();
   const bool from_scratch = config.model().has_config_name();
@@ -197,12 +252,16 @@ absl::Status FillWeights(const RunConfig& config, const Model& model,
       GiveSign();
     });
   } else {
-    const std::vector<NamedTensor> weights = optimizer.Weights(model.weights_dtype);
+    const std::vector<NamedTensor> weights = BaseWeights(model, optimizer);
     const RankGroup stages = MakeRankGroup(context.Group({"pp"}));
     // Stages load different tensors: what one of them lacks ends all.
     ABSL_RETURN_IF_ERROR(MakeRankGroup(context.World())
                              .Agree(LoadPretrained(model.directory, model_config, weights,
                                                    NamesOnAllRanks(stages, weights))));
+  }
+  if (task.adapter) {
+    ABSL_RETURN_IF_ERROR(
+        MakeRankGroup(context.World()).Agree(FillAdapter(config, model, task, context, optimizer)));
   }
   optimizer.AfterLoad();
   LOG(INFO) << (from_scratch ? "Pretraining a new model" : "Continuing from a pre-trained model")
@@ -213,7 +272,7 @@ absl::Status FillWeights(const RunConfig& config, const Model& model,
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> BuildTokenizer(const RunConfig& config,
                                                           const ModelConfig& model) {
-  const std::string folder = TokenizerFolder(config, FolderOf(ModelPath(config)));
+  const std::string folder = TokenizerFolder(config);
   ABSL_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer, Tokenizer::Load(folder));
   if (tokenizer->vocab_size() > model.vocab_size) {
     return absl::InvalidArgumentError(
@@ -224,60 +283,27 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> BuildTokenizer(const RunConfig& confi
   return tokenizer;
 }
 
-absl::StatusOr<PretrainData> BuildPretrainData(const RunConfig& config, const Tokenizer& tokenizer,
-                                               bool shows_progress) {
-  const DataArguments& data = config.data();
-  const std::vector<std::string> train_files(data.train_files().begin(), data.train_files().end());
-  const std::vector<std::string> eval_files(data.validation_files().begin(),
-                                            data.validation_files().end());
-  if (train_files.empty())
-    return absl::InvalidArgumentError("--train_files is missing: JSONL files with the text");
-  const bool evaluates = config.training().eval_strategy() != "no" || config.training().do_eval();
-  if (evaluates && eval_files.empty() && data.validation_split_percentage() == 0) {
-    return absl::InvalidArgumentError(
-        "evaluation is asked for, but there are no data for it; give --validation_files or "
-        "--validation_split_percentage, or --eval_strategy no");
-  }
-  PretrainData result;
-  ABSL_ASSIGN_OR_RETURN(const std::shared_ptr<const TokenStore> tokens,
-                        Tokenize(config, tokenizer, train_files, shows_progress));
-  // As run_clm: the first documents are held out.
-  const bool splits = evaluates && eval_files.empty();
-  const int64_t held_out =
-      splits ? PercentageOf(tokens->num_documents(), data.validation_split_percentage()) : 0;
-  ABSL_ASSIGN_OR_RETURN(result.train,
-                        Group(config, tokens, held_out, -1, data.max_train_samples()));
-  if (!evaluates) return result;
-  if (splits && held_out == 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--validation_split_percentage ", data.validation_split_percentage(), " of ",
-        tokens->num_documents(), " documents is none; raise it or give --validation_files"));
-  }
-  if (splits) {
-    ABSL_ASSIGN_OR_RETURN(result.eval, Group(config, tokens, 0, held_out, data.max_eval_samples()));
-    return result;
-  }
-  ABSL_ASSIGN_OR_RETURN(const std::shared_ptr<const TokenStore> eval_tokens,
-                        Tokenize(config, tokenizer, eval_files, shows_progress));
-  ABSL_ASSIGN_OR_RETURN(result.eval, Group(config, eval_tokens, 0, -1, data.max_eval_samples()));
-  return result;
-}
-
-absl::StatusOr<FileContents> ModelFolderFiles(const RunConfig& config, const Model& model) {
+absl::StatusOr<FileContents> ModelFolderFiles(const RunConfig& config, const Model& model,
+                                              const std::optional<LoraConfig>& adapter,
+                                              const std::string& flags) {
   FileContents files;
   const std::string dtype = model.weights_dtype == at::kBFloat16 ? "bfloat16" : "float32";
-  files["config.json"] = WriteModelConfig(model.stage->config(), dtype);
-  const fs::path tokenizer = TokenizerFolder(config, model.directory);
+  if (adapter) {
+    files["adapter_config.json"] = WriteLoraConfig(*adapter, ModelPath(config));
+  } else {
+    files["config.json"] = WriteModelConfig(model.stage->config(), dtype);
+  }
+  const fs::path tokenizer = TokenizerFolder(config);
   for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
                            "vocab.json", "merges.txt", "chat_template.jinja"}) {
     if (!fs::exists(tokenizer / name)) continue;
     ABSL_ASSIGN_OR_RETURN(files[name], ReadFile(tokenizer / name));
   }
   const fs::path generation = fs::path(model.directory) / "generation_config.json";
-  if (fs::exists(generation)) {
+  if (!adapter && fs::exists(generation)) {
     ABSL_ASSIGN_OR_RETURN(files["generation_config.json"], ReadFile(generation));
   }
-  files["run_config.json"] = ConfigurationText(config);
+  files["run_config.json"] = flags;
   return files;
 }
 

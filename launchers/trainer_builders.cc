@@ -32,14 +32,16 @@ std::string ReportFolder(const TrainingArguments& a) {
 
 }  // namespace
 
-absl::StatusOr<Loaders> BuildLoaders(const RunConfig& config, const Tokenizer& tokenizer,
+absl::StatusOr<Loaders> BuildLoaders(const RunConfig& config, TaskData data,
                                      const ParallelContext& context) {
   const TrainingArguments& a = config.training();
   const Communicator& dp = context.Group({"dp"});
   ABSL_ASSIGN_OR_RETURN(const SamplingStrategy strategy,
                         ParseSamplingStrategy(a.train_sampling_strategy()));
-  Loaders loaders;
-  ABSL_ASSIGN_OR_RETURN(loaders.data, BuildPretrainData(config, tokenizer, context.rank() == 0));
+  // Under sequence parallelism each tensor rank has an equal part of every sequence.
+  const int64_t multiple =
+      config.parallel().sequence_parallel() ? context.mesh().size("tp") : int64_t{1};
+  Loaders loaders{.data = std::move(data)};
   loaders.train = std::make_unique<DataLoader>(
       *loaders.data.train,
       LoaderOptions{.batch_size = a.per_device_train_batch_size(),
@@ -48,19 +50,24 @@ absl::StatusOr<Loaders> BuildLoaders(const RunConfig& config, const Tokenizer& t
                     .drop_last = a.dataloader_drop_last(),
                     .shard_index = dp.rank(),
                     .num_shards = dp.size(),
-                    .prefetch_threads = a.dataloader_num_workers()});
+                    .prefetch_threads = a.dataloader_num_workers(),
+                    .pad_id = loaders.data.pad_id,
+                    .pad_to_multiple_of = multiple});
   if (loaders.data.eval == nullptr) return loaders;
   loaders.eval = std::make_unique<DataLoader>(
       *loaders.data.eval, LoaderOptions{.batch_size = a.per_device_eval_batch_size(),
                                         .strategy = SamplingStrategy::kSequential,
                                         .shard_index = dp.rank(),
-                                        .num_shards = dp.size()});
+                                        .num_shards = dp.size(),
+                                        .pad_id = loaders.data.pad_id,
+                                        .pad_to_multiple_of = multiple});
   return loaders;
 }
 
 std::vector<std::unique_ptr<Callback>> BuildCallbacks(const RunConfig& config,
+                                                      const std::string& flags,
                                                       const ParallelContext& context,
-                                                      const Stage& stage, double peak_flops) {
+                                                      double flops_per_token, double peak_flops) {
   const TrainingArguments& a = config.training();
   std::vector<std::unique_ptr<Callback>> callbacks;
   callbacks.push_back(std::make_unique<FlowCallback>(a));
@@ -73,11 +80,11 @@ std::vector<std::unique_ptr<Callback>> BuildCallbacks(const RunConfig& config,
   if (config.parallel().log_communication()) {
     callbacks.push_back(std::make_unique<CommunicationCallback>(context));
   }
-  callbacks.push_back(std::make_unique<ConsoleCallback>(
-      !a.disable_tqdm(), stage.FlopsPerToken(config.data().block_size()), peak_flops));
+  callbacks.push_back(
+      std::make_unique<ConsoleCallback>(!a.disable_tqdm(), flops_per_token, peak_flops));
   const std::string reports = ReportFolder(a);
   if (!reports.empty()) {
-    callbacks.push_back(std::make_unique<TensorBoardCallback>(reports, ConfigurationText(config)));
+    callbacks.push_back(std::make_unique<TensorBoardCallback>(reports, flags));
   }
   return callbacks;
 }

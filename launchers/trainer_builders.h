@@ -4,33 +4,34 @@
 #define LATHE_LAUNCHERS_TRAINER_BUILDERS_H_
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "lathe/comm/parallel_context.h"
 #include "lathe/datasets/data_loader.h"
-#include "lathe/datasets/tokenizers/tokenizer.h"
 #include "lathe/launchers/run_config.pb.h"
-#include "lathe/launchers/task_builders.h"
-#include "lathe/models/stage.h"
+#include "lathe/launchers/training_task.h"
 #include "lathe/trainer/callback.h"
 
 namespace lathe {
 
-// The texts as blocks, and this rank's share of them as batches.
+// The samples, and this rank's share of them as batches.
 struct Loaders {
-  PretrainData data;
+  TaskData data;
   std::unique_ptr<DataLoader> train;
   std::unique_ptr<DataLoader> eval;  // null: no evaluation
 };
-// Errors: BuildPretrainData's; an unknown --train_sampling_strategy.
-absl::StatusOr<Loaders> BuildLoaders(const RunConfig& config, const Tokenizer& tokenizer,
+// Errors: an unknown --train_sampling_strategy.
+absl::StatusOr<Loaders> BuildLoaders(const RunConfig& config, TaskData data,
                                      const ParallelContext& context);
 
-// The callbacks of this rank, in order. `peak_flops`: of all ranks together.
+// The callbacks of this rank, in order. `flags`: the configuration's text. `flops_per_token`: of
+// forward and backward. `peak_flops`: per second, of all ranks together.
 std::vector<std::unique_ptr<Callback>> BuildCallbacks(const RunConfig& config,
+                                                      const std::string& flags,
                                                       const ParallelContext& context,
-                                                      const Stage& stage, double peak_flops);
+                                                      double flops_per_token, double peak_flops);
 
 }  // namespace lathe
 

@@ -13,6 +13,10 @@ namespace lathe {
 // Backward: the weight's and bias's gradients go to their sinks; a frozen parameter costs nothing.
 at::Tensor Linear(const at::Tensor& x, Parameter& weight, Parameter* bias);
 
+// y + bias, into y's memory, which nobody else may read.
+// Shapes: y [..., out], bias [out]; returns y's shape. The bias's gradient goes to its sink.
+at::Tensor AddBias(const at::Tensor& y, Parameter& bias);
+
 // The backward of Linear in parts, for layers whose own node does more than the product
 // (tensor_parallel/). dy [rows, out], x [rows, in].
 

@@ -22,6 +22,16 @@ at::Tensor LocalView(const at::Tensor& tensor, const ShardPiece& piece) {
   return view;
 }
 
+template <typename T>
+void Draw(const KeyedStream& stream, const Initializer& initializer, int64_t first,
+          absl::Span<T> out) {
+  if (initializer.kind == Initializer::Kind::kUniform) {
+    stream.FillUniform(-initializer.scale, initializer.scale, first, out);
+  } else {
+    stream.FillNormal(0.0, initializer.scale, first, out);
+  }
+}
+
 }  // namespace
 
 ShardSpec ShardSpec::Whole(const std::vector<int64_t>& shape, int replica) {
@@ -86,11 +96,9 @@ void Parameter::InitializeInto(const at::Tensor& local, uint64_t seed) const {
     int64_t at = 0;
     ForEachRun(piece.logical, whole, [&](int64_t start, int64_t count) {
       if (draw == at::kDouble) {
-        stream.FillNormal(0.0, initializer_.std, start,
-                          absl::MakeSpan(values.data_ptr<double>() + at, count));
+        Draw(stream, initializer_, start, absl::MakeSpan(values.data_ptr<double>() + at, count));
       } else {
-        stream.FillNormal(0.0, initializer_.std, start,
-                          absl::MakeSpan(values.data_ptr<float>() + at, count));
+        Draw(stream, initializer_, start, absl::MakeSpan(values.data_ptr<float>() + at, count));
       }
       at += count;
     });

@@ -56,15 +56,17 @@ struct PartialSum {
 };
 
 struct Initializer {
-  enum class Kind { kZeros, kOnes, kNormal };
+  enum class Kind { kZeros, kOnes, kNormal, kUniform };
   Kind kind = Kind::kZeros;
-  double std = 0;         // kNormal: mean 0
+  double scale = 0;       // kNormal: standard deviation, about 0; kUniform: largest magnitude
   int64_t zero_row = -1;  // row of dim 0 that starts at 0 whatever the kind (a padding token's
                           // embedding); −1: none
 
   static Initializer Zeros() { return {Kind::kZeros, 0, -1}; }
   static Initializer Ones() { return {Kind::kOnes, 0, -1}; }
   static Initializer Normal(double std) { return {Kind::kNormal, std, -1}; }
+  // Between -bound and bound.
+  static Initializer Uniform(double bound) { return {Kind::kUniform, bound, -1}; }
 };
 
 class Parameter {

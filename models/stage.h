@@ -11,10 +11,14 @@
 #ifndef LATHE_MODELS_STAGE_H_
 #define LATHE_MODELS_STAGE_H_
 
+#include <functional>
+#include <optional>
 #include <vector>
 
 #include "ATen/core/Tensor.h"
+#include "lathe/layers/adapter_point.h"
 #include "lathe/layers/autograd.h"
+#include "lathe/layers/dropout.h"
 #include "lathe/layers/parameter.h"
 #include "lathe/models/model_config.h"
 
@@ -25,6 +29,8 @@ struct MicroBatch {
   at::Tensor input_ids;  // [batch, seq] int64
   at::Tensor labels;     // [batch, seq] int64, not shifted, −100 where no loss is wanted (Hugging
                          // Face's convention)
+  // In training; none: nothing is dropped.
+  std::optional<DropoutKey> dropout = std::nullopt;
 };
 
 // The head as loss functions see it: tensor_parallel/vocab_parallel_head.h says what each does.
@@ -67,6 +73,9 @@ struct StageOptions {
   // (the head), stage s has boundaries[s] to boundaries[s + 1] − 1; rank r of p along "pp" has the
   // stages r, r + p, … as its chunks 0, 1, … Empty: one stage.
   std::vector<int> boundaries = {};
+  // Called with each linear layer but the head as it is made, in model order: whoever adapts it
+  // does so now. Null: nobody does.
+  std::function<void(AdapterPoint&)> on_layer = nullptr;
 };
 
 class Stage {

@@ -1,5 +1,6 @@
 #include "lathe/tensor_parallel/column_parallel_linear.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "ATen/ops/addmm.h"
@@ -45,6 +46,8 @@ ColumnParallelLinear::ColumnParallelLinear(const LinearOptions& options, const C
                                         ShardSpec::Slice({options.out}, 0, first, rows, replica),
                                         at::empty({rows}, tensor_options), Initializer::Zeros());
   }
+  adapters_ = std::make_unique<AdapterPoint>(options.name, AdapterPoint::Split::kOutput, tp.rank(),
+                                             *weight_, bias_.get());
   if (copies == 1) return;
   // Each copy serves other query heads.
   for (Parameter* parameter : parameters()) {
@@ -52,8 +55,27 @@ ColumnParallelLinear::ColumnParallelLinear(const LinearOptions& options, const C
   }
 }
 
+// The same in steps between which adapters come. The input's gradient is still summed over the
+// ranks once, the adapters' part with it.
+TensorList ColumnParallelLinear::ForwardAdapted(const std::vector<ColumnParallelLinear*>& layers,
+                                                const at::Tensor& x) {
+  const Communicator& tp = layers[0]->tp_;
+  const at::Tensor whole =
+      layers[0]->sequence_parallel_ ? GatherFromSequenceRegion(x, tp) : CopyToRegion(x, tp);
+  TensorList outputs;
+  for (ColumnParallelLinear* layer : layers) {
+    at::Tensor y = Linear(whole, *layer->weight_, /*bias=*/nullptr);
+    y = layer->adapters_->OnPartial(whole, std::move(y));
+    outputs.push_back(layer->bias_ ? AddBias(y, *layer->bias_) : std::move(y));
+  }
+  return outputs;
+}
+
 TensorList ColumnParallelLinear::ForwardTogether(const std::vector<ColumnParallelLinear*>& layers,
                                                  const at::Tensor& x) {
+  const bool adapted = std::any_of(layers.begin(), layers.end(),
+                                   [](const auto* layer) { return !layer->adapters_->empty(); });
+  if (adapted) return ForwardAdapted(layers, x);
   const Communicator& tp = layers[0]->tp_;
   const bool split = layers[0]->sequence_parallel_ && tp.size() > 1;
   TensorList inputs{x}, outputs;
@@ -113,6 +135,7 @@ TensorList ColumnParallelLinear::ForwardTogether(const std::vector<ColumnParalle
 std::vector<Parameter*> ColumnParallelLinear::parameters() {
   std::vector<Parameter*> list{weight_.get()};
   if (bias_) list.push_back(bias_.get());
+  for (Parameter* parameter : adapters_->parameters()) list.push_back(parameter);
   return list;
 }
 

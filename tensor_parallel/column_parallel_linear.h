@@ -16,6 +16,7 @@
 
 #include "ATen/core/Tensor.h"
 #include "lathe/comm/communicator.h"
+#include "lathe/layers/adapter_point.h"
 #include "lathe/layers/autograd.h"
 #include "lathe/layers/parameter.h"
 
@@ -58,13 +59,19 @@ class ColumnParallelLinear {
                                     const at::Tensor& x);
 
   Parameter& weight() { return *weight_; }  // [out / size, in]
+  AdapterPoint& adapters() { return *adapters_; }
+  // Those of adapters come last.
   std::vector<Parameter*> parameters();
 
  private:
+  static TensorList ForwardAdapted(const std::vector<ColumnParallelLinear*>& layers,
+                                   const at::Tensor& x);
+
   const Communicator& tp_;
   const bool sequence_parallel_;
   std::unique_ptr<Parameter> weight_;
   std::unique_ptr<Parameter> bias_;
+  std::unique_ptr<AdapterPoint> adapters_;
 };
 
 }  // namespace lathe

@@ -28,9 +28,20 @@ RowParallelLinear::RowParallelLinear(const LinearOptions& options, const Communi
                                     at::empty({options.out}, tensor_options), Initializer::Zeros());
     if (sequence_parallel_) bias_->set_partial_sums({{.axis = "tp"}});
   }
+  adapters_ = std::make_unique<AdapterPoint>(options.name, AdapterPoint::Split::kInput, tp.rank(),
+                                             *weight_, bias_.get());
+}
+
+// The same in steps between which adapters come, whose part joins the layer's own sum.
+at::Tensor RowParallelLinear::ForwardAdapted(const at::Tensor& x) {
+  at::Tensor y = Linear(x, *weight_, /*bias=*/nullptr);
+  y = adapters_->OnPartial(x, std::move(y));
+  y = sequence_parallel_ ? ReduceScatterToSequenceRegion(y, tp_) : ReduceFromRegion(y, tp_);
+  return bias_ ? AddBias(y, *bias_) : y;
 }
 
 at::Tensor RowParallelLinear::Forward(const at::Tensor& x) {
+  if (!adapters_->empty()) return ForwardAdapted(x);
   const at::Tensor w = weight_->tensor(), b = bias_ ? bias_->tensor() : at::Tensor();
   const bool split = sequence_parallel_ && tp_.size() > 1;
   const at::Tensor rows = NoGrad([&] { return x.detach().reshape({-1, w.size(1)}); });
@@ -65,6 +76,7 @@ at::Tensor RowParallelLinear::Forward(const at::Tensor& x) {
 std::vector<Parameter*> RowParallelLinear::parameters() {
   std::vector<Parameter*> list{weight_.get()};
   if (bias_) list.push_back(bias_.get());
+  for (Parameter* parameter : adapters_->parameters()) list.push_back(parameter);
   return list;
 }
 

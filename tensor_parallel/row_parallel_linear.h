@@ -15,6 +15,7 @@
 
 #include "ATen/core/Tensor.h"
 #include "lathe/comm/communicator.h"
+#include "lathe/layers/adapter_point.h"
 #include "lathe/layers/parameter.h"
 #include "lathe/tensor_parallel/column_parallel_linear.h"
 
@@ -32,14 +33,19 @@ class RowParallelLinear {
   at::Tensor Forward(const at::Tensor& x);
 
   Parameter& weight() { return *weight_; }  // [out, in / size]
+  AdapterPoint& adapters() { return *adapters_; }
+  // Those of adapters come last.
   std::vector<Parameter*> parameters();
 
  private:
+  at::Tensor ForwardAdapted(const at::Tensor& x);
+
   const Communicator& tp_;
   const bool sequence_parallel_;
   std::unique_ptr<Parameter> weight_;
   // Replicated. Every rank computes the same gradient, or, of a split sequence, its part's.
   std::unique_ptr<Parameter> bias_;
+  std::unique_ptr<AdapterPoint> adapters_;
 };
 
 }  // namespace lathe

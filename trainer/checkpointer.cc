@@ -61,9 +61,20 @@ Checkpointer::~Checkpointer() {
   if (saving()) save_.wait();
 }
 
+std::vector<NamedTensor> Checkpointer::Weights() const {
+  std::vector<NamedTensor> all = optimizer_.Weights(options_.weights.dtype);
+  if (!options_.weights.name_in_file) return all;
+  std::vector<NamedTensor> saved;
+  for (NamedTensor& tensor : all) {
+    tensor.name = options_.weights.name_in_file(tensor.name);
+    if (!tensor.name.empty()) saved.push_back(std::move(tensor));
+  }
+  return saved;
+}
+
 absl::Status Checkpointer::WriteModel(AtomicDirectory& directory,
                                       absl::Span<const NamedTensor> weights) const {
-  ABSL_RETURN_IF_ERROR(SaveTensors(directory, "model", weights));
+  ABSL_RETURN_IF_ERROR(SaveTensors(directory, options_.weights.stem, weights));
   if (directory.group().rank == 0) {
     for (const auto& [name, bytes] : options_.model_files) directory.WriteFile(name, bytes);
   }
@@ -108,7 +119,7 @@ void Checkpointer::BeginSave(const TrainerState& state, const LoopState& loop) {
   LoopState marked = loop;
   marked.optimizer = optimizer_.rules().name;
   Snapshot snapshot{.step = state.global_step,
-                    .weights = optimizer_.Weights(options_.weights_dtype),
+                    .weights = Weights(),
                     .states = optimizer_.States(),
                     .trainer_state = state.ToJson(),
                     .loop_state = marked.ToJson(),
@@ -163,8 +174,9 @@ LoadOptions Checkpointer::OthersTensors(absl::Span<const NamedTensor> mine) cons
 
 absl::Status Checkpointer::LoadMyWeights(const std::string& checkpoint,
                                          const LoadOptions& options) {
-  ABSL_ASSIGN_OR_RETURN(const ModelFiles weights, ModelFiles::Open(checkpoint));
-  return LoadTensors(weights, optimizer_.Weights(options_.weights_dtype), options);
+  ABSL_ASSIGN_OR_RETURN(const ModelFiles weights,
+                        ModelFiles::Open(checkpoint, options_.weights.stem));
+  return LoadTensors(weights, Weights(), options);
 }
 
 absl::Status Checkpointer::LoadMine(const std::string& checkpoint, const LoadOptions& weights,
@@ -190,7 +202,7 @@ absl::Status Checkpointer::LoadMine(const std::string& checkpoint, const LoadOpt
 
 absl::Status Checkpointer::Load(const std::string& checkpoint, TrainerState* state,
                                 LoopState* loop) {
-  const LoadOptions weights = OthersTensors(optimizer_.Weights(options_.weights_dtype));
+  const LoadOptions weights = OthersTensors(Weights());
   const LoadOptions states = OthersTensors(optimizer_.States());
   // A rank that cannot read must not leave the others waiting in the first step.
   ABSL_RETURN_IF_ERROR(
@@ -200,7 +212,7 @@ absl::Status Checkpointer::Load(const std::string& checkpoint, TrainerState* sta
 }
 
 absl::Status Checkpointer::LoadWeights(const std::string& checkpoint) {
-  const LoadOptions weights = OthersTensors(optimizer_.Weights(options_.weights_dtype));
+  const LoadOptions weights = OthersTensors(Weights());
   ABSL_RETURN_IF_ERROR(MakeRankGroup(context_.World()).Agree(LoadMyWeights(checkpoint, weights)));
   optimizer_.AfterLoad();
   return absl::OkStatus();
@@ -217,7 +229,7 @@ absl::Status Checkpointer::SaveModel(const std::map<std::string, std::string>& e
   ABSL_ASSIGN_OR_RETURN(
       std::unique_ptr<AtomicDirectory> directory,
       AtomicDirectory::Create(options_.output_dir, "model", MakeRankGroup(context_.World())));
-  ABSL_RETURN_IF_ERROR(WriteModel(*directory, optimizer_.Weights(options_.weights_dtype)));
+  ABSL_RETURN_IF_ERROR(WriteModel(*directory, Weights()));
   if (context_.rank() == 0) {
     for (const auto& [name, bytes] : extra_files) directory->WriteFile(name, bytes);
   }

@@ -19,6 +19,7 @@
 #define LATHE_TRAINER_CHECKPOINTER_H_
 
 #include <cstdint>
+#include <functional>
 #include <future>
 #include <map>
 #include <memory>
@@ -38,12 +39,21 @@
 
 namespace lathe {
 
+// Which weights a checkpoint holds, and how.
+struct WeightsFile {
+  std::string stem = "model";  // of the files' name
+  at::ScalarType dtype = at::kFloat;
+  // What a parameter is called in the file, "" if it is not in there (an adapter's base). Null: all
+  // are, by their names.
+  std::function<std::string(const std::string& parameter)> name_in_file = nullptr;
+};
+
 struct CheckpointerOptions {
   std::string output_dir;
   // Name → bytes of what makes a model folder beside its weights (config.json, the tokenizer).
   std::map<std::string, std::string> model_files = {};
-  at::ScalarType weights_dtype = at::kFloat;  // what weights are saved as
-  int64_t save_total_limit = 0;               // ≤ 0 keeps all
+  WeightsFile weights = {};
+  int64_t save_total_limit = 0;  // ≤ 0 keeps all
   bool async_save = false;
 };
 
@@ -103,6 +113,7 @@ class Checkpointer {
   // Puts copies into the place of the snapshot's tensors. Errors: ResourceExhausted.
   absl::Status Copy(Snapshot& snapshot);
   absl::StatusOr<std::string> Write(const Snapshot& snapshot, const RankGroup& ranks) const;
+  std::vector<NamedTensor> Weights() const;
   absl::Status WriteModel(AtomicDirectory& directory, absl::Span<const NamedTensor> weights) const;
   // What this rank reads. The options say which tensors other pipeline stages read.
   absl::Status LoadMine(const std::string& checkpoint, const LoadOptions& weights,

@@ -7,6 +7,7 @@
 #include <limits>
 #include <utility>
 
+#include "ATen/ops/constant_pad_nd.h"
 #include "ATen/ops/tensor.h"
 #include "absl/status/status.h"
 #include "absl/status/status_macros.h"
@@ -190,7 +191,19 @@ absl::Status Trainer::EndEpoch() {
 
 MicroBatch Trainer::OnDevice(const MicroBatch& batch) const {
   const c10::Device device = parts_.context.device();
-  return {batch.input_ids.to(device), batch.labels.to(device)};
+  return {batch.input_ids.to(device), batch.labels.to(device), batch.dropout};
+}
+
+void Trainer::FillUp(std::vector<MicroBatch>& batches) const {
+  if (parts_.context.mesh().size("pp") == 1) return;
+  int64_t longest = 0;
+  for (const MicroBatch& batch : batches) longest = std::max(longest, batch.labels.size(1));
+  for (MicroBatch& batch : batches) {
+    const int64_t more = longest - batch.labels.size(1);
+    if (more == 0) continue;
+    batch.input_ids = at::constant_pad_nd(batch.input_ids, {0, more}, 0);
+    batch.labels = at::constant_pad_nd(batch.labels, {0, more}, kIgnoredLabel);
+  }
 }
 
 Trainer::Window Trainer::NextWindow(int64_t num_batches) {
@@ -198,9 +211,11 @@ Trainer::Window Trainer::NextWindow(int64_t num_batches) {
   for (int64_t i = 0; i < num_batches; ++i) {
     Batch batch = parts_.train.Next();
     window.tokens += static_cast<double>(batch.input_ids.numel());
-    window.batches.push_back(OnDevice({batch.input_ids, batch.labels}));
+    const DropoutKey key{static_cast<uint64_t>(arguments_.seed()), std::move(batch.sample_numbers)};
+    window.batches.push_back(OnDevice({batch.input_ids, batch.labels, key}));
     window.weight += parts_.loss.Weight(window.batches.back());
   }
+  FillUp(window.batches);
   const std::vector<double> sums =
       Sum(parts_.context.Group({"dp"}), {window.weight, window.tokens});
   window.weight = sums[0];
@@ -377,6 +392,7 @@ absl::StatusOr<nlohmann::json> Trainer::Evaluate() {
       weights.push_back(parts_.loss.Weight(batches.back()));
       real_samples.push_back(static_cast<double>(batch.num_real_samples));
     }
+    FillUp(batches);
     BoundStage stage(parts_.stage, parts_.loss, parts_.optimizer, batches, std::move(weights));
     // Only where a pipeline's last stage is.
     ForwardOnly(stage, static_cast<int>(batches.size()), parts_.pipeline, [&](int i, double loss) {

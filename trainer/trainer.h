@@ -81,6 +81,9 @@ class Trainer {
   absl::Status TrainEpoch(int64_t epoch, int64_t first_update);
   absl::Status EndEpoch();
   MicroBatch OnDevice(const MicroBatch& batch) const;
+  // A pipeline's micro batches must be of one shape: fills shorter ones up with what does not
+  // count.
+  void FillUp(std::vector<MicroBatch>& batches) const;
   // One update's batches, and over all data-parallel ranks the weight of their losses and their
   // tokens.
   struct Window {

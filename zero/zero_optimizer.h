@@ -134,7 +134,9 @@ class ZeroOptimizer {
 
   // Calls fn(parameter, values) for every parameter: `values`, of the local tensor's shape, in
   // max(dtype, fp32) unless frozen, is to be filled; the rank keeps its part. Then call AfterLoad.
-  void FillMasters(const std::function<void(Parameter&, const at::Tensor& values)>& fn);
+  // `which`: for those only; null: all.
+  void FillMasters(const std::function<void(Parameter&, const at::Tensor& values)>& fn,
+                   const std::function<bool(const Parameter&)>& which = nullptr);
 
   const RuleSet& rules() const { return options_.rules; }
   // Elements of the flat buckets for each element of a trainable parameter; 1 but for padding.

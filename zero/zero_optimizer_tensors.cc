@@ -112,11 +112,13 @@ std::vector<NamedTensor> ZeroOptimizer::Gradients() const {
   return tensors;
 }
 
-void ZeroOptimizer::FillMasters(const std::function<void(Parameter&, const at::Tensor&)>& fn) {
+void ZeroOptimizer::FillMasters(const std::function<void(Parameter&, const at::Tensor&)>& fn,
+                                const std::function<bool(const Parameter&)>& which) {
   at::NoGradGuard no_grad;
   for (const Slots* slots : {&slots_, &frozen_}) {
     for (const auto& slot : *slots) {
       Parameter& parameter = *slot->parameter;
+      if (which && !which(parameter)) continue;
       const at::Tensor& weight = parameter.tensor();
       const at::Tensor& kept = slot->master.defined() ? slot->master : slot->weight;
       // Straight into the weights where they are whole and there is nothing else.

@@ -1,10 +1,12 @@
 #include "lathe/models/llama/llama_block.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "ATen/ops/add.h"
 #include "ATen/ops/empty.h"
 #include "absl/strings/str_cat.h"
+#include "lathe/layers/dropout.h"
 #include "lathe/layers/rms_norm.h"
 #include "lathe/models/common/causal_attention.h"
 #include "lathe/models/common/swiglu.h"
@@ -79,6 +81,12 @@ LlamaBlock::LlamaBlock(const ModelConfig& c, int i, const Communicator& tp, at::
       down_(Options({c, i, tp, s}, "mlp.down_proj", c.intermediate_size, c.hidden_size, c.mlp_bias),
             tp, t),
       mlp_runner_(s.recompute_mlp ? static_cast<BlockRunner&>(recompute_) : plain_) {
+  if (s.on_layer) {
+    for (ColumnParallelLinear* layer : {&q_, &k_, &v_}) s.on_layer(layer->adapters());
+    s.on_layer(o_.adapters());
+    for (ColumnParallelLinear* layer : {&gate_, &up_}) s.on_layer(layer->adapters());
+    s.on_layer(down_.adapters());
+  }
   const auto append = [](const std::vector<Parameter*>& list, std::vector<Parameter*>& to) {
     to.insert(to.end(), list.begin(), list.end());
   };
@@ -111,7 +119,12 @@ at::Tensor LlamaBlock::Mlp(const at::Tensor& x) {
 
 at::Tensor LlamaBlock::Forward(const at::Tensor& x, const RotaryTable& rotary) {
   const at::Tensor h = at::add(x, Attention(RmsNorm(x, *input_norm_, eps_), rotary));
-  const auto mlp = [this](const TensorList& in) { return TensorList{Mlp(in[0])}; };
+  std::optional<DropoutKey> key;
+  if (DropoutScope::Current() != nullptr) key = *DropoutScope::Current();
+  const auto mlp = [this, key](const TensorList& in) {
+    const DropoutScope scope(key);
+    return TensorList{Mlp(in[0])};
+  };
   const TensorList normed{RmsNorm(h, *post_norm_, eps_)};
   return at::add(h, mlp_runner_.Run(index_, mlp_parameters_, normed, mlp)[0]);
 }

@@ -93,9 +93,11 @@ class LlamaStage : public Stage {
     int i = part.first_block;
     for (const auto& owned : part.blocks) {
       LlamaBlock* block = owned.get();
-      h = runner_.Run(i++, block->parameters(), {h}, [block, rotary](const TensorList& in) {
-        return TensorList{block->Forward(in[0], rotary)};
-      })[0];
+      h = runner_.Run(i++, block->parameters(), {h},
+                      [block, rotary, key = batch.dropout](const TensorList& in) {
+                        const DropoutScope scope(key);
+                        return TensorList{block->Forward(in[0], rotary)};
+                      })[0];
     }
     if (!part.ends) return {h};
     return runner_.Run(kNoBlock, {norm_.get()}, {h}, [this](const TensorList& in) {

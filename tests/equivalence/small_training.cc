@@ -13,7 +13,7 @@
 #include "lathe/layers/relative_error.h"
 #include "lathe/models/auto_model.h"
 #include "lathe/models/model_config.h"
-#include "lathe/models/pretrained.h"
+#include "lathe/peft/lora/lora_injector.h"
 #include "lathe/pipeline_parallel/partition.h"
 #include "lathe/trainer/callback.h"
 #include "lathe/trainer/causal_lm_loss.h"
@@ -148,6 +148,28 @@ double PartsErrorL2(const std::vector<LogicalPiece>& a, const std::vector<Logica
   return std::sqrt(squares) / std::max(floor, whole.norm().item().toDouble());
 }
 
+// The folder's weights; an adapter's are drawn, of which B is not 0, as if it had been trained.
+void LoadSmall(const std::string& folder, Stage& stage) {
+  std::vector<NamedTensor> weights;
+  for (Parameter* parameter : stage.parameters()) {
+    NamedTensor tensor{.name = parameter->name(), .full_shape = parameter->full_shape()};
+    for (LogicalPiece& piece : LogicalPieces(*parameter, parameter->tensor().detach())) {
+      tensor.pieces.push_back({std::move(piece.logical), std::move(piece.view)});
+    }
+    if (!IsOwnParameter(parameter->name())) {
+      weights.push_back(std::move(tensor));
+      continue;
+    }
+    Parameter drawn(parameter->name(), parameter->full_shape(), parameter->shard(),
+                    parameter->tensor().detach(), Initializer::Normal(0.05));
+    drawn.Initialize(/*seed=*/5);
+    parameter->tensor().detach().copy_(drawn.tensor().detach());
+  }
+  // Whatever other pipeline stages have is in the folder too.
+  Must(LoadTensors(Must(ModelFiles::Open(folder)), weights,
+                   {.surplus_ok = [](std::string_view) { return true; }}));
+}
+
 }  // namespace
 
 Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training) {
@@ -168,12 +190,18 @@ Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training
                             .num_ranks = context.mesh().size("pp"),
                             .num_layers_per_virtual_stage = training.num_layers_per_virtual_stage,
                             .layout = training.layout}));
-  const auto stage = Must(BuildModel(config, context, training.dtype, runner,
-                                     {.sequence_parallel = training.sequence_parallel,
-                                      .recompute_mlp = training.recompute_mlp,
-                                      .allocates = training.num_layers == 0,
-                                      .boundaries = partition.boundaries}));
-  if (training.num_layers == 0) Must(LoadPretrained(folder, *stage));
+  StageOptions options{.sequence_parallel = training.sequence_parallel,
+                       .recompute_mlp = training.recompute_mlp,
+                       .allocates = training.num_layers == 0,
+                       .boundaries = partition.boundaries};
+  std::optional<LoraInjector> lora;
+  if (training.lora) {
+    lora = Must(LoraInjector::Create(*training.lora));
+    options.on_layer = [&lora](AdapterPoint& point) { lora->OnLayer(point); };
+  }
+  const auto stage = Must(BuildModel(config, context, training.dtype, runner, options));
+  if (lora) lora->Freeze(stage->parameters());
+  if (training.num_layers == 0) LoadSmall(folder, *stage);
 
   const Communicator& dp = context.Group({"dp"});
   const SmallDataset dataset(training.num_samples, training.num_tokens, config.vocab_size);
@@ -207,7 +235,8 @@ Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training
   }
   optimizer.AfterLoad();
   const std::unique_ptr<Checkpointer> checkpointer = Must(Checkpointer::Create(
-      {.output_dir = training.output_dir, .weights_dtype = training.dtype}, optimizer, context));
+      {.output_dir = training.output_dir, .weights = {.dtype = training.dtype}}, optimizer,
+      context));
   FlowCallback flow(a);
   Outcome outcome;
   FirstGradients first_gradients(optimizer, outcome);
@@ -261,8 +290,10 @@ Differences Difference(const Outcome& a, const Outcome& b) {
   const double floor = 1e-4 * b.grad_norms.back();
   for (const auto& [name, parts] : a.weights) {
     result.weights = std::max(result.weights, PartsError(parts, b.weights.at(name), 0));
+    const auto gradient = a.gradients.find(name);
+    if (gradient == a.gradients.end()) continue;  // frozen
     result.gradients =
-        std::max(result.gradients, PartsError(a.gradients.at(name), b.gradients.at(name), floor));
+        std::max(result.gradients, PartsError(gradient->second, b.gradients.at(name), floor));
   }
   const double first_floor = 1e-4 * b.grad_norms.front();
   for (const auto& [name, parts] : a.first_gradients) {

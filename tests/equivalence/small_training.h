@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@
 #include "c10/core/ScalarType.h"
 #include "lathe/comm/parallel_context.h"
 #include "lathe/layers/parameter.h"
+#include "lathe/peft/lora/lora_config.h"
 #include "lathe/pipeline_parallel/actions.h"
 #include "lathe/zero/rule_set.h"
 #include "lathe/zero/zero_units.h"
@@ -48,6 +50,8 @@ struct SmallTraining {
   // weight −= learning rate · gradient, by AdamW's limit: no momentum, an epsilon beside which the
   // second moment is nothing, and a learning rate multiplied by it.
   bool sgd = false;
+  // An adapter that is trained in place of the weights.
+  std::optional<LoraConfig> lora = std::nullopt;
   // Of a pipeline.
   ScheduleKind schedule = ScheduleKind::k1F1B;
   int num_layers_per_virtual_stage = 0;

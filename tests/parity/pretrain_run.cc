@@ -42,12 +42,17 @@ int Execute(std::vector<std::string> arguments, const std::string& log) {
 }  // namespace
 
 PretrainRun RunPretrain(const std::string& name, const std::vector<std::string>& flags) {
+  return RunLauncher("pretrain", name, flags);
+}
+
+PretrainRun RunLauncher(const std::string& launcher, const std::string& name,
+                        const std::vector<std::string>& flags) {
   PretrainRun run;
   run.folder = testing::TempDir() + name;
   std::filesystem::remove_all(run.folder);
   std::vector<std::string> arguments = {
-      "launchers/pretrain", "--output_dir", run.folder,    "--log_level", "warning",
-      "--disable_tqdm",     "true",         "--report_to", "none"};
+      "launchers/" + launcher, "--output_dir", run.folder,    "--log_level", "warning",
+      "--disable_tqdm",        "true",         "--report_to", "none"};
   arguments.insert(arguments.end(), flags.begin(), flags.end());
   const std::string log = run.folder + ".log";
   run.exit_code = Execute(arguments, log);

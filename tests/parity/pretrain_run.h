@@ -26,6 +26,10 @@ struct PretrainRun {
 // Runs the program in TEST_TMPDIR/NAME with `flags`, --output_dir and flags that keep it quiet.
 PretrainRun RunPretrain(const std::string& name, const std::vector<std::string>& flags);
 
+// The same with another launcher ("finetune"), which the test needs in its data.
+PretrainRun RunLauncher(const std::string& launcher, const std::string& name,
+                        const std::vector<std::string>& flags);
+
 // The flags of the model, tokenizer and text in tests/goldens/parity, with evaluation data.
 std::vector<std::string> GoldenFlags(const std::string& model);
 

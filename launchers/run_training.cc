@@ -1,4 +1,4 @@
-#include "lathe/launchers/run_pretrain.h"
+#include "lathe/launchers/run_training.h"
 
 #include <cstdio>
 #include <map>
@@ -124,15 +124,17 @@ absl::Status WriteResults(const TrainingArguments& arguments, TrainResult result
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<Checkpointer>> BuildCheckpointer(const RunConfig& config,
+absl::StatusOr<std::unique_ptr<Checkpointer>> BuildCheckpointer(const RunPlan& run,
+                                                                const std::string& flags,
                                                                 const Model& model,
                                                                 ZeroOptimizer& optimizer,
                                                                 const ParallelContext& context) {
-  const TrainingArguments& a = config.training();
-  ABSL_ASSIGN_OR_RETURN(FileContents model_files, ModelFolderFiles(config, model));
+  const TrainingArguments& a = run.config.training();
+  ABSL_ASSIGN_OR_RETURN(FileContents model_files,
+                        ModelFolderFiles(run.config, model, run.task.adapter, flags));
   return Checkpointer::Create({.output_dir = a.output_dir(),
                                .model_files = std::move(model_files),
-                               .weights_dtype = model.weights_dtype,
+                               .weights = WeightsToSave(model, run.task.adapter),
                                .save_total_limit = a.save_total_limit(),
                                .async_save = a.async_save()},
                               optimizer, context);
@@ -149,13 +151,21 @@ void WarnOfPadding(const TrainingArguments& a, const ZeroOptimizer& optimizer) {
       << " times what the parameters need (docs/optimizers.md)";
 }
 
+// What all ranks must have been given alike.
+std::string FlagsInCommon(const TrainingTask& task, RunConfig run) {
+  run.mutable_parallel()->clear_node_rank();
+  return ConfigurationText(*task.WithRun(run));
+}
+
 }  // namespace
 
-absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment& environment) {
+absl::StatusOr<int> RunTraining(const TrainingTask& task, const LaunchEnvironment& environment) {
   // Cheap before dear: flags and headers, then weights, then the texts.
-  ABSL_ASSIGN_OR_RETURN(const RunPlan run, MakeRunPlan(flags, environment.world_size));
+  ABSL_ASSIGN_OR_RETURN(const TaskShape shape, task.Shape());
+  ABSL_ASSIGN_OR_RETURN(const RunPlan run, MakeRunPlan(task.Run(), shape, environment.world_size));
   const RunConfig& config = run.config;
   const TrainingArguments& a = config.training();
+  const std::string flags = ConfigurationText(*task.WithRun(config));
   ABSL_RETURN_IF_ERROR(CheckMachineMemory(run, environment.world_size));
   if (a.has_memory_limit()) {
     ABSL_RETURN_IF_ERROR(
@@ -168,10 +178,10 @@ absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment&
     KeepFreedMemory();
   }
   ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<ParallelContext> context,
-                        BuildContext(config, environment));
+                        BuildContext(config, environment, FlagsInCommon(task, config)));
   // Until here a signal ends the process: it may be waiting for ranks that never come.
   InstallStopHandlers();
-  LogStart(config, *context);
+  LogStart(config, *context, flags);
   for (const std::string& message : run.messages) LOG(INFO) << message;
 
   ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
@@ -182,26 +192,32 @@ absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment&
   RecomputeRunner recompute(plain, WhatIsRecomputed(a).num_layers);
   ZeroUnits units(run.units);
   UnitRunner runner(units, recompute);
-  ABSL_ASSIGN_OR_RETURN(const Model model,
-                        BuildStage(config, run.model, *context, runner, run.pipeline.partition));
+  ABSL_ASSIGN_OR_RETURN(const Model model, BuildStage(config, run.model, *context, runner,
+                                                      run.pipeline.partition, run.task.adapter));
+  if (run.task.adapter) {
+    ABSL_RETURN_IF_ERROR(CheckAdapter(*run.task.adapter, model, *context));
+  }
   ABSL_ASSIGN_OR_RETURN(const Offload offload, BuildOffload(run.zero, context->device()));
   ZeroOptions options = run.optimizer;
   options.offload_states = offload.states;
   options.offload_weights = offload.weights;
   ZeroOptimizer optimizer(model.stage->parameters(), options, *context, &units);
   WarnOfPadding(a, optimizer);
-  ABSL_RETURN_IF_ERROR(FillWeights(config, model, *context, optimizer));
+  ABSL_RETURN_IF_ERROR(FillWeights(config, model, run.task, *context, optimizer));
 
-  ABSL_ASSIGN_OR_RETURN(const Loaders loaders, BuildLoaders(config, *tokenizer, *context));
+  ABSL_ASSIGN_OR_RETURN(
+      TaskData data, task.BuildData(config, *tokenizer, /*shows_progress=*/context->rank() == 0));
+  ABSL_ASSIGN_OR_RETURN(const Loaders loaders, BuildLoaders(config, std::move(data), *context));
   ABSL_ASSIGN_OR_RETURN(const TrainingPlan plan, MakeTrainingPlan(a, loaders.train->num_batches()));
   ABSL_ASSIGN_OR_RETURN(const LrSchedule schedule, BuildSchedule(run, plan));
   ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpointer> checkpointer,
-                        BuildCheckpointer(config, model, optimizer, *context));
+                        BuildCheckpointer(run, flags, model, optimizer, *context));
 
   const double peak_flops =
       MeasureGemmPeak(ComputeOptions(config, model, *context)) * context->world_size();
+  const double flops_per_token = model.stage->FlopsPerToken(shape.seq_len);
   const std::vector<std::unique_ptr<Callback>> callbacks =
-      BuildCallbacks(config, *context, *model.stage, peak_flops);
+      BuildCallbacks(config, flags, *context, flops_per_token, peak_flops);
   CausalLmLoss loss;
   LossScaler loss_scaler(run.loss_scale);
   TrainerParts parts{.stage = *model.stage,
@@ -221,8 +237,9 @@ absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment&
   Trainer trainer(a, plan, std::move(parts));
   if (!a.do_train()) return EvaluateOnly(a, trainer, *context);
 
-  LOG(INFO) << "Start training: " << loaders.data.train->size() << " blocks of "
-            << config.data().block_size() << " tokens, " << plan.max_steps << " updates";
+  LOG(INFO) << "Start training: " << loaders.data.train->size() << " samples of "
+            << (loaders.data.pad_id ? "up to " : "") << shape.seq_len << " tokens, "
+            << plan.max_steps << " updates";
   // Not before the data are known to be enough for a block: its length costs a rehearsal time.
   const absl::StatusOr<MemoryPlan> memory = PlanMemory(run, context->world_size());
   LogPrediction(memory);
@@ -235,8 +252,7 @@ absl::StatusOr<int> RunPretrain(const RunConfig& flags, const LaunchEnvironment&
   ReportMemory(memory, *context, &result.metrics);
   if (config.parallel().log_communication()) AddTraffic(*context, &result.metrics);
   ABSL_RETURN_IF_ERROR(WriteResults(a, std::move(result), a.do_eval() && loaders.eval != nullptr,
-                                    model.stage->FlopsPerToken(config.data().block_size()),
-                                    peak_flops, trainer, *checkpointer));
+                                    flops_per_token, peak_flops, trainer, *checkpointer));
   context->World().Barrier();
   return 0;
 }
