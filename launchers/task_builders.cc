@@ -178,6 +178,7 @@ absl::StatusOr<Model> BuildStage(const RunConfig& config, const ModelConfig& mod
     lora->Freeze(model.stage->parameters());
     model.adapted = lora->adapted();
     model.adaptable = lora->seen();
+    model.saved = lora->saved();
   }
   return model;
 }
@@ -193,7 +194,8 @@ absl::Status CheckAdapter(const LoraConfig& adapter, const Model& model,
         absl::SkipEmpty());
   };
   const std::vector<std::string> adapted = everywhere(model.adapted);
-  ABSL_RETURN_IF_ERROR(CheckAdapted(adapter, adapted, everywhere(model.adaptable)));
+  ABSL_RETURN_IF_ERROR(
+      CheckAdapted(adapter, adapted, everywhere(model.adaptable), everywhere(model.saved)));
   double trainable = 0, all = 0;
   for (const Parameter* parameter : model.stage->parameters()) {
     double elements = 1;

@@ -61,8 +61,8 @@ struct Model {
   std::unique_ptr<Stage> stage;
   std::string directory;         // of its config.json and tokenizer
   at::ScalarType weights_dtype;  // what it is saved as
-  // Of this rank: the modules that have an adapter, and all that could.
-  std::vector<std::string> adapted, adaptable;
+  // Of this rank: the modules that have an adapter, all that could, and those of modules_to_save.
+  std::vector<std::string> adapted, adaptable, saved;
 };
 // With an `adapter`, its layers have it and nothing else is trainable.
 absl::StatusOr<Model> BuildStage(const RunConfig& config, const ModelConfig& model_config,

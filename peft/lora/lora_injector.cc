@@ -18,12 +18,15 @@ namespace {
 
 constexpr std::string_view kPrefix = "base_model.model.";
 
-// peft takes the end of a name for modules_to_save, wherever it begins.
-bool IsSaved(const LoraConfig& config, std::string_view parameter) {
+// Which of modules_to_save the parameter is of, or null. peft takes the end of a name, wherever it
+// begins.
+const std::string* SavedModule(const LoraConfig& config, std::string_view parameter) {
   std::string_view module = parameter;
   if (!absl::ConsumeSuffix(&module, ".weight")) absl::ConsumeSuffix(&module, ".bias");
-  return std::any_of(config.targets.modules_to_save.begin(), config.targets.modules_to_save.end(),
-                     [&](const std::string& name) { return absl::EndsWith(module, name); });
+  for (const std::string& name : config.targets.modules_to_save) {
+    if (absl::EndsWith(module, name)) return &name;
+  }
+  return nullptr;
 }
 
 }  // namespace
@@ -32,6 +35,13 @@ absl::StatusOr<LoraInjector> LoraInjector::Create(const LoraConfig& config) {
   TargetRules rules = config.targets;
   if (config.all_linear) rules.target_modules = {.pattern = ".*", .names = {}};
   ABSL_ASSIGN_OR_RETURN(ModuleMatcher matcher, ModuleMatcher::Create(rules));
+  for (const char* module : {"lm_head", "model.embed_tokens"}) {
+    if (config.all_linear || !matcher.Matches(module)) continue;
+    return absl::UnimplementedError(
+        absl::StrCat("target_modules names ", module,
+                     ", where LoRA is not implemented; leave it out "
+                     "(exclude_modules), or train it whole by modules_to_save"));
+  }
   ABSL_ASSIGN_OR_RETURN(LoraScale scale, LoraScale::Create(config));
   return LoraInjector(config, std::move(matcher), std::move(scale));
 }
@@ -47,7 +57,7 @@ void LoraInjector::OnLayer(AdapterPoint& point) {
                                                             .init = config_.init}));
 }
 
-void LoraInjector::Freeze(absl::Span<Parameter* const> parameters) const {
+void LoraInjector::Freeze(absl::Span<Parameter* const> parameters) {
   const std::set<std::string> adapted(adapted_.begin(), adapted_.end());
   for (Parameter* parameter : parameters) {
     std::string_view module = parameter->name();
@@ -55,8 +65,10 @@ void LoraInjector::Freeze(absl::Span<Parameter* const> parameters) const {
     const bool trains_bias =
         config_.bias == LoraBias::kAll ||
         (config_.bias == LoraBias::kLoraOnly && adapted.contains(std::string(module)));
-    parameter->set_trainable(IsOwnParameter(parameter->name()) ||
-                             IsSaved(config_, parameter->name()) || (is_bias && trains_bias));
+    const std::string* const saved = SavedModule(config_, parameter->name());
+    if (saved != nullptr) saved_.push_back(*saved);
+    parameter->set_trainable(IsOwnParameter(parameter->name()) || saved != nullptr ||
+                             (is_bias && trains_bias));
   }
 }
 
@@ -73,7 +85,13 @@ std::string AdapterFileName(std::string_view parameter, const std::set<std::stri
 }
 
 absl::Status CheckAdapted(const LoraConfig& config, const std::vector<std::string>& adapted,
-                          const std::vector<std::string>& modules) {
+                          const std::vector<std::string>& modules,
+                          const std::vector<std::string>& saved) {
+  for (const std::string& name : config.targets.modules_to_save) {
+    if (std::find(saved.begin(), saved.end(), name) != saved.end()) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "modules_to_save ", name, " names no module of the model that has weights of its own"));
+  }
   if (!adapted.empty()) return absl::OkStatus();
   // Of one layer, for a person to choose from.
   std::set<std::string> ends;

@@ -31,7 +31,8 @@ namespace lathe {
 
 class LoraInjector {
  public:
-  // `config` must have its target_modules (ResolveTargets). Errors: ModuleMatcher's and
+  // `config` must have its target_modules (ResolveTargets). Errors: Unimplemented if they name the
+  // head or the embedding; ModuleMatcher's and
   // LoraScale's.
   static absl::StatusOr<LoraInjector> Create(const LoraConfig& config);
 
@@ -40,11 +41,13 @@ class LoraInjector {
 
   // Leaves trainable what is the adapter's: its own parameters, the modules to save, and biases as
   // the configuration says. `parameters`: all of the model.
-  void Freeze(absl::Span<Parameter* const> parameters) const;
+  void Freeze(absl::Span<Parameter* const> parameters);
 
-  // Names of modules that were adapted, and of all that could have been, in model order.
+  // Names of modules that were adapted, and of all that could have been, in model order; those of
+  // modules_to_save that Freeze found.
   const std::vector<std::string>& adapted() const { return adapted_; }
   const std::vector<std::string>& seen() const { return seen_; }
+  const std::vector<std::string>& saved() const { return saved_; }
 
  private:
   LoraInjector(LoraConfig config, ModuleMatcher matcher, LoraScale scale)
@@ -53,7 +56,7 @@ class LoraInjector {
   LoraConfig config_;
   ModuleMatcher matcher_;
   LoraScale scale_;
-  std::vector<std::string> adapted_, seen_;
+  std::vector<std::string> adapted_, seen_, saved_;
 };
 
 // Whether the parameter is an adapter's own, which the model without it does not have.
@@ -63,10 +66,11 @@ bool IsOwnParameter(std::string_view parameter);
 // adapter's name left out; a bias of one of the modules that are `adapted`, MODULE.base_layer.bias.
 std::string AdapterFileName(std::string_view parameter, const std::set<std::string>& adapted);
 
-// Errors: InvalidArgument, with the modules that there are, when none was adapted. `adapted`,
-// `modules`: of the whole model.
+// Errors: InvalidArgument, with the modules that there are, when none was adapted, and for one of
+// modules_to_save that was not found. `adapted`, `modules`, `saved`: of the whole model.
 absl::Status CheckAdapted(const LoraConfig& config, const std::vector<std::string>& adapted,
-                          const std::vector<std::string>& modules);
+                          const std::vector<std::string>& modules,
+                          const std::vector<std::string>& saved);
 
 }  // namespace lathe
 

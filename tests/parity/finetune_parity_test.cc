@@ -87,6 +87,25 @@ TEST_P(LoraParityTest, EqualsPeft) {
   EXPECT_EQ(our_config, their_config) << nlohmann::json::diff(their_config, our_config);
 }
 
+TEST(MergeAdapterTest, EqualsPeft) {
+  const std::string goldens = kGoldens, parity = "tests/goldens/parity/";
+  const PretrainRun run = RunProgram("launchers/merge_adapter", "merged",
+                                     {"--adapter_name_or_path", goldens + "end/usual_targets",
+                                      "--model_name_or_path", parity + "models/qwen2"});
+  ASSERT_EQ(run.exit_code, 0) << run.output;
+  EXPECT_NE(run.output.find("Merged 4 weights and replaced 4 tensors"), std::string::npos)
+      << run.output;
+  const auto ours = ReadWeights(run.folder + "/model.safetensors");
+  const auto theirs = ReadWeights(goldens + "merged.safetensors");
+  ASSERT_EQ(ours.size(), theirs.size());
+  for (const auto& [key, tensor] : theirs) {
+    ASSERT_TRUE(ours.contains(key)) << key;
+    // Each rounds one sum in fp32.
+    EXPECT_LT(ours.at(key).sub(tensor).abs().max().item().toDouble(), 1e-7) << key;
+  }
+  EXPECT_TRUE(ReadJson(run.folder + "/config.json").is_object());
+}
+
 INSTANTIATE_TEST_SUITE_P(, LoraParityTest,
                          testing::Values("usual_targets", "all_linear", "saved_head"),
                          [](const auto& info) { return std::string(info.param); });

@@ -47,12 +47,18 @@ PretrainRun RunPretrain(const std::string& name, const std::vector<std::string>&
 
 PretrainRun RunLauncher(const std::string& launcher, const std::string& name,
                         const std::vector<std::string>& flags) {
+  std::vector<std::string> all = {"--log_level", "warning",     "--disable_tqdm",
+                                  "true",        "--report_to", "none"};
+  all.insert(all.end(), flags.begin(), flags.end());
+  return RunProgram("launchers/" + launcher, name, all);
+}
+
+PretrainRun RunProgram(const std::string& program, const std::string& name,
+                       const std::vector<std::string>& flags) {
   PretrainRun run;
   run.folder = testing::TempDir() + name;
   std::filesystem::remove_all(run.folder);
-  std::vector<std::string> arguments = {
-      "launchers/" + launcher, "--output_dir", run.folder,    "--log_level", "warning",
-      "--disable_tqdm",        "true",         "--report_to", "none"};
+  std::vector<std::string> arguments = {program, "--output_dir", run.folder};
   arguments.insert(arguments.end(), flags.begin(), flags.end());
   const std::string log = run.folder + ".log";
   run.exit_code = Execute(arguments, log);

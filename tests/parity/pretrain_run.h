@@ -30,6 +30,10 @@ PretrainRun RunPretrain(const std::string& name, const std::vector<std::string>&
 PretrainRun RunLauncher(const std::string& launcher, const std::string& name,
                         const std::vector<std::string>& flags);
 
+// Any program that has --output_dir, with that and `flags` alone.
+PretrainRun RunProgram(const std::string& program, const std::string& name,
+                       const std::vector<std::string>& flags);
+
 // The flags of the model, tokenizer and text in tests/goldens/parity, with evaluation data.
 std::vector<std::string> GoldenFlags(const std::string& model);
 

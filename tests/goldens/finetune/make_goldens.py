@@ -6,7 +6,8 @@ Needs torch 2.11.0, transformers 5.17.0, peft 0.21.2 and trl 1.16.0:
 train.jsonl has rows of prompt and completion, cut out of ../parity/train.jsonl. For each case, CASE.json:
   model, arguments    what the run was started with; the arguments' names are the flags of both programs
   losses, grad_norms  of each update
-and, with an adapter, start/CASE/ and end/CASE/: the adapter before and after the run, as peft saved it.
+and, with an adapter, start/CASE/ and end/CASE/: the adapter before and after the run, as peft saved it; of
+usual_targets also merged.safetensors, the model with it, as peft merged it.
 """
 import json
 import os
@@ -15,6 +16,7 @@ import shutil
 import torch
 from datasets import load_dataset
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -92,6 +94,10 @@ def run(name, model_name, lora):
             config["base_model_name_or_path"] = model_name
             with open(config_file, "w") as file:
                 json.dump(config, file, indent=2, sort_keys=True)
+    if name == "usual_targets":
+        merged = model.merge_and_unload().state_dict()
+        del merged["lm_head.weight"]  # tied
+        save_file(merged, os.path.join(HERE, "merged.safetensors"))
     with open(os.path.join(HERE, name + ".json"), "w") as file:
         json.dump({"model": model_name, "arguments": COMMON, "losses": [entry["loss"] for entry in losses.logs],
                    "grad_norms": [entry["grad_norm"] for entry in losses.logs]}, file, indent=1)
