@@ -215,7 +215,9 @@ absl::StatusOr<int> RunTraining(const TrainingTask& task, const LaunchEnvironmen
 
   const double peak_flops =
       MeasureGemmPeak(ComputeOptions(config, model, *context)) * context->world_size();
-  const double flops_per_token = model.stage->FlopsPerToken(shape.seq_len);
+  // Frozen weights' gradients, a third of the products, are not made.
+  const double flops_per_token =
+      model.stage->FlopsPerToken(shape.seq_len) * (run.task.adapter ? 2.0 / 3.0 : 1.0);
   const std::vector<std::unique_ptr<Callback>> callbacks =
       BuildCallbacks(config, flags, *context, flops_per_token, peak_flops);
   CausalLmLoss loss;
