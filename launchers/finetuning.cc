@@ -108,7 +108,8 @@ int32_t PadId(const Tokenizer& tokenizer) {
 
 absl::StatusOr<TaskShape> Finetuning::Shape() const {
   TaskShape shape{.seq_len = config_.data().max_length(),
-                  .adapter_folder = config_.peft().adapter_name_or_path()};
+                  .adapter_folder = config_.peft().adapter_name_or_path(),
+                  .resizes_vocabulary = true};
   ABSL_ASSIGN_OR_RETURN(shape.adapter, AdapterByFlags(config_.peft()));
   return shape;
 }

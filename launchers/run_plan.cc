@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <memory>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -11,6 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "lathe/datasets/tokenizers/tokenizer.h"
 #include "lathe/launchers/deepspeed_settings.h"
 #include "lathe/launchers/task_builders.h"
 #include "lathe/models/parallel_layout.h"
@@ -121,7 +123,7 @@ absl::Status ApplyDeepSpeedFile(int world_size, RunPlan* run) {
                                         .hidden_size = run->model.hidden_size}));
   ABSL_RETURN_IF_ERROR(CheckOffload(file, settings.config, settings.zero));
   run->config = std::move(settings.config);
-  run->messages = std::move(settings.messages);
+  for (std::string& message : settings.messages) run->messages.push_back(std::move(message));
   if (settings.zero.stage > 0 &&
       settings.zero.allgather_bucket_size != settings.zero.reduce_bucket_size) {
     run->messages.push_back(absl::StrCat(
@@ -174,6 +176,26 @@ absl::Status CheckAdapter(const RunConfig& flags, const ModelConfig& model, Lora
   return absl::OkStatus();
 }
 
+// Rows for tokens that were added to the tokenizer, of chats say.
+absl::Status MakeRoomForTokens(const RunConfig& flags, const TaskShape& task, RunPlan* run) {
+  ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
+                        Tokenizer::Load(TokenizerFolder(flags)));
+  const int64_t rows = run->model.vocab_size, tokens = tokenizer->vocab_size();
+  if (tokens <= rows) return absl::OkStatus();
+  if (task.adapter) {
+    return absl::UnimplementedError(absl::StrCat(
+        "the tokenizer in ", TokenizerFolder(flags), " has ", tokens, " tokens, the model ", rows,
+        ": new rows are not implemented with an adapter, which would leave them untrained; give "
+        "the "
+        "model's own tokenizer by --tokenizer_name, or train without an adapter"));
+  }
+  ResizeVocabulary(tokens, &run->model);
+  run->messages.push_back(absl::StrCat(
+      "The embedding grows from ", rows, " to ", tokens,
+      " rows, as many as the tokenizer has tokens; new rows begin as the others' mean"));
+  return absl::OkStatus();
+}
+
 absl::Status ResolveReshard(RunPlan* run) {
   const std::string& reshard = run->config.training().reshard_after_forward();
   if (reshard != "auto" && run->optimizer.stage < 3) {
@@ -196,6 +218,9 @@ absl::StatusOr<RunPlan> MakeRunPlan(const RunConfig& flags, const TaskShape& tas
   RunPlan run{.config = flags, .task = task};
   const int64_t seq_len = task.seq_len;
   ABSL_ASSIGN_OR_RETURN(run.model, BuildModelConfig(flags));
+  if (task.resizes_vocabulary) {
+    ABSL_RETURN_IF_ERROR(MakeRoomForTokens(flags, task, &run));
+  }
   ABSL_RETURN_IF_ERROR(CheckModelFits(flags, run.model, seq_len, world_size));
   if (run.task.adapter) {
     ABSL_RETURN_IF_ERROR(CheckAdapter(flags, run.model, &*run.task.adapter));

@@ -32,6 +32,8 @@ struct TaskShape {
   // anew).
   std::optional<LoraConfig> adapter = std::nullopt;
   std::string adapter_folder = {};
+  // Whether the model gets rows for tokens that only the tokenizer has, rather than refusing it.
+  bool resizes_vocabulary = false;
 };
 
 // This rank's device and its groups along the axes tp, dp and pp, or the single process. The

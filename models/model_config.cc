@@ -311,6 +311,12 @@ LayerFlops FlopsPerToken(const ModelConfig& c, int64_t seq_len) {
   return {.block = 6 * weights + 6.0 * seq_len * q, .head = 6 * hidden * c.vocab_size};
 }
 
+void ResizeVocabulary(int64_t vocab_size, ModelConfig* config) {
+  if (config->rows_in_files == 0) config->rows_in_files = config->vocab_size;
+  config->vocab_size = vocab_size;
+  config->original["vocab_size"] = vocab_size;
+}
+
 std::string WriteModelConfig(const ModelConfig& config, const std::string& dtype) {
   Json out = config.original;
   out.erase("torch_dtype");

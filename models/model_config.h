@@ -53,6 +53,9 @@ struct ModelConfig {
   std::optional<int64_t>
       pad_token_id;  // its embedding starts at 0 and gets no gradient from lookups
   RopeParameters rope;
+  // Rows of the embedding and the head in the model's files, where they are fewer than vocab_size
+  // (ResizeVocabulary); 0: all are there.
+  int64_t rows_in_files = 0;
   std::string dtype;  // torch_dtype or dtype: "float32", "bfloat16", …; empty if absent
 
   nlohmann::ordered_json original;  // the file as read
@@ -65,6 +68,12 @@ absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& path);
 
 // The same from text; `file` is the name for errors.
 absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& text, const std::string& file);
+
+// Makes room for tokens that the model's files have no rows for: LoadPretrained starts theirs as
+// the mean of the others. `vocab_size` must be above config->vocab_size. Source: transformers 5.17
+// modeling_utils.py, resize_token_embeddings with mean_resizing, which draws them around that mean
+// with a billionth of the rows' covariance.
+void ResizeVocabulary(int64_t vocab_size, ModelConfig* config);
 
 // Weights of the whole model, a tied head counted once.
 int64_t CountParameters(const ModelConfig& config);

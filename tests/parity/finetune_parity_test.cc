@@ -19,16 +19,21 @@ constexpr double kLoss = 2e-6, kGradNorm = 2e-5, kWeights = 2e-4;
 
 const char kGoldens[] = "tests/goldens/finetune/";
 
+std::vector<std::string> DataFlags(const std::string& tokenizer, const std::string& rows) {
+  return {"--tokenizer_name", "tests/goldens/" + tokenizer, "--train_files", kGoldens + rows};
+}
+
 PretrainRun RunCase(const std::string& name, const nlohmann::json& golden,
-                    const std::vector<std::string>& more) {
+                    const std::vector<std::string>& more,
+                    const std::vector<std::string>& data = DataFlags("parity/tokenizer",
+                                                                     "train.jsonl")) {
   const std::string parity = "tests/goldens/parity/";
   std::vector<std::string> flags = {
       "--model_name_or_path", parity + "models/" + golden["model"].get<std::string>(),
-      "--tokenizer_name",     parity + "tokenizer",
-      "--train_files",        std::string(kGoldens) + "train.jsonl",
       "--logging_steps",      "1",
       "--save_strategy",      "no"};
   for (const std::string& flag : FlagsFromJson(golden["arguments"])) flags.push_back(flag);
+  flags.insert(flags.end(), data.begin(), data.end());
   flags.insert(flags.end(), more.begin(), more.end());
   return RunLauncher("finetune", name, flags);
 }
@@ -49,6 +54,26 @@ TEST(FinetuneParityTest, AllWeights) {
   ASSERT_EQ(run.exit_code, 0) << run.output;
   ExpectHistory(run, "loss", golden["losses"], kLoss);
   ExpectHistory(run, "grad_norm", golden["grad_norms"], kGradNorm);
+}
+
+// The tokenizer has three tokens more than the model.
+TEST(FinetuneParityTest, ResizedEmbedding) {
+  const nlohmann::json golden = ReadJson(std::string(kGoldens) + "resized.json");
+  const PretrainRun run =
+      RunCase("resized", golden, {}, DataFlags("finetune/tokenizer", "marked.jsonl"));
+  ASSERT_EQ(run.exit_code, 0) << run.output;
+  // transformers draws the new rows around their mean, some 1e-6 apart.
+  ExpectHistory(run, "loss", golden["losses"], 10 * kLoss);
+  ExpectHistory(run, "grad_norm", golden["grad_norms"], 10 * kGradNorm);
+  const auto weights = ReadWeights(run.folder + "/model.safetensors");
+  EXPECT_EQ(weights.at("model.embed_tokens.weight").size(0), 291);
+  EXPECT_EQ(ReadJson(run.folder + "/config.json")["vocab_size"], 291);
+
+  const PretrainRun adapter = RunCase("resized_lora", golden, {"--peft_type", "lora"},
+                                      DataFlags("finetune/tokenizer", "marked.jsonl"));
+  EXPECT_EQ(adapter.exit_code, 2);
+  EXPECT_NE(adapter.output.find("has 291 tokens, the model 288"), std::string::npos)
+      << adapter.output;
 }
 
 class LoraParityTest : public testing::TestWithParam<const char*> {};

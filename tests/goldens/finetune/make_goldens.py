@@ -3,7 +3,8 @@
 Needs torch 2.11.0, transformers 5.17.0, peft 0.21.2 and trl 1.16.0:
   python make_goldens.py            # beside itself; models and tokenizer are those of ../parity
 
-train.jsonl has rows of prompt and completion, cut out of ../parity/train.jsonl. For each case, CASE.json:
+train.jsonl has rows of prompt and completion, cut out of ../parity/train.jsonl; marked.jsonl has them with tokens of
+tokenizer/, which has three more than ../parity's. For each case, CASE.json:
   model, arguments    what the run was started with; the arguments' names are the flags of both programs
   losses, grad_norms  of each update
 and, with an adapter, start/CASE/ and end/CASE/: the adapter before and after the run, as peft saved it; of
@@ -28,6 +29,8 @@ COMMON = dict(max_steps=20, per_device_train_batch_size=3, gradient_accumulation
 # name: (model, LoraConfig's arguments or None)
 CASES = {
     "full": ("qwen2", None),
+    # The same with three tokens more than the model has: resize_token_embeddings.
+    "resized": ("qwen2", None),
     # The architecture's own targets; biases of adapted modules are trained too.
     "usual_targets": ("qwen2", dict(r=4, lora_alpha=16, bias="lora_only")),
     # Every linear layer, a rank and an alpha of some; sqrt scaling; all biases.
@@ -50,9 +53,11 @@ def make_rows():
                 cut = i + 5 + len(rows) % 7
                 end = cut + 4 + len(rows) % 11
                 rows.append({"prompt": " ".join(words[i:cut]), "completion": " " + " ".join(words[cut:end])})
-    with open(os.path.join(HERE, "train.jsonl"), "w") as file:
-        for row in rows[:60]:
-            file.write(json.dumps(row) + "\n")
+    for name, prompt, completion in (("train", "{}", "{}"), ("marked", "<|user|>{}<|bot|>", "{}<|end|>")):
+        with open(os.path.join(HERE, name + ".jsonl"), "w") as file:
+            for row in rows[:60]:
+                file.write(json.dumps({"prompt": prompt.format(row["prompt"]),
+                                       "completion": completion.format(row["completion"])}) + "\n")
 
 
 class Losses(TrainerCallback):
@@ -66,8 +71,14 @@ class Losses(TrainerCallback):
 
 def run(name, model_name, lora):
     torch.manual_seed(0)
+    train_file = "train.jsonl"
     model = AutoModelForCausalLM.from_pretrained(os.path.join(PARITY, "models", model_name), dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(os.path.join(PARITY, "tokenizer"))
+    if name == "resized":
+        train_file = "marked.jsonl"
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>", "<|bot|>", "<|end|>"]})
+        tokenizer.save_pretrained(os.path.join(HERE, "tokenizer"))
+        model.resize_token_embeddings(len(tokenizer))
     if lora is not None:
         model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **lora))
         # So that every tensor of the adapter matters from the first update on.
@@ -79,7 +90,7 @@ def run(name, model_name, lora):
     losses = Losses()
     trainer = SFTTrainer(
         model=model, processing_class=tokenizer, callbacks=[losses],
-        train_dataset=load_dataset("json", data_files=os.path.join(HERE, "train.jsonl"), split="train"),
+        train_dataset=load_dataset("json", data_files=os.path.join(HERE, train_file), split="train"),
         args=SFTConfig(output_dir="/tmp/finetune_goldens", logging_steps=1, save_strategy="no", report_to="none",
                        completion_only_loss=True, bf16=False, gradient_checkpointing=False, use_cpu=True,
                        logging_nan_inf_filter=False, disable_tqdm=True, **COMMON))
