@@ -10,6 +10,7 @@
 #include "absl/status/status_macros.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "lathe/base/strict_json.h"
 
 namespace lathe {
 namespace {
@@ -91,6 +92,11 @@ class RowReader {
     return absl::OkStatus();
   }
 
+  // What JSON within a text says; null for what is none, or nested beyond what can be walked.
+  static Json ParsedText(const std::string& text) {
+    return ParseStrictJson(text, "text").value_or(nullptr);
+  }
+
   // A list, or a text that holds one.
   absl::Status ReadTools() {
     if (!row_.contains("tools") || row_["tools"].is_null() || row_["tools"] == "") {
@@ -98,7 +104,7 @@ class RowReader {
     }
     Json tools = row_["tools"];
     if (tools.is_string()) {
-      tools = Json::parse(tools.get<std::string>(), nullptr, /*allow_exceptions=*/false);
+      tools = ParsedText(tools.get_ref<const std::string&>());
     }
     if (!tools.is_array()) return Wrong("tools: expected a list of functions, or one as a text");
     if (!tools.empty()) result_.conversation.tools = std::move(tools);
@@ -152,7 +158,7 @@ class RowReader {
 
   // {"name": ..., "arguments": {...}} as a text, or a list of such.
   absl::Status ReadCall(const Json& content, const std::string& path) {
-    Json calls = Json::parse(content.get<std::string>(), nullptr, /*allow_exceptions=*/false);
+    Json calls = ParsedText(content.get_ref<const std::string&>());
     if (calls.is_object()) calls = Json::array({calls});
     Json tool_calls = Json::array();
     const auto is_call = [](const Json& c) { return c.is_object() && c.contains("name"); };

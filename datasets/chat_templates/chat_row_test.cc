@@ -69,7 +69,7 @@ TEST(ChatRowTest, PromptAndCompletion) {
 }
 
 TEST(ChatRowTest, WhatIsWrongIsSaid) {
-  const auto error = [](const char* text) {
+  const auto error = [](const std::string& text) {
     return std::string(ReadChatRow(Json::parse(text)).status().message());
   };
   EXPECT_EQ(error("[]"), "expected a JSON object");
@@ -97,6 +97,11 @@ TEST(ChatRowTest, WhatIsWrongIsSaid) {
 }]
 })"),
             "conversations[0]: expected a function's name and arguments as JSON");
+  // Deep enough to exhaust the stack of whoever walks it.
+  const nlohmann::ordered_json deep = std::string(100'000, '[') + std::string(100'000, ']');
+  EXPECT_EQ(
+      error(R"({"messages": [{"role": "user", "content": "x"}], "tools": )" + deep.dump() + "}"),
+      "tools: expected a list of functions, or one as a text");
   EXPECT_EQ(error(R"({"instruction": "a", "output": "b", "history": [["a"]]})"),
             "history: expected a list of [question, answer]");
 }
