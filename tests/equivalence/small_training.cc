@@ -227,7 +227,9 @@ Outcome TrainSmall(const ParallelContext& context, const SmallTraining& training
        .rules = training.sgd ? AdamWRules({.beta1 = 0, .epsilon = kSgdEpsilon}) : training.rules,
        .weight_decay = a.weight_decay(),
        .max_grad_norm = a.max_grad_norm(),
-       .reduce_bucket_elements = training.reduce_bucket_elements},
+       .reduce_bucket_elements = training.reduce_bucket_elements,
+       .offload_states = training.offload_states,
+       .offload_weights = training.offload_weights},
       context, &units);
   if (training.num_layers > 0) {
     optimizer.FillMasters(

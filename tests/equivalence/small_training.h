@@ -22,6 +22,7 @@
 #include "lathe/peft/lora/lora_config.h"
 #include "lathe/pipeline_parallel/actions.h"
 #include "lathe/zero/rule_set.h"
+#include "lathe/zero/zero_optimizer.h"
 #include "lathe/zero/zero_units.h"
 
 namespace lathe {
@@ -42,6 +43,8 @@ struct SmallTraining {
   // Of stage 3. The final norm's unit persists, others do not.
   UnitOptions units = {.prefetch_elements = 20000, .persistence_threshold = 100};
   int64_t reduce_bucket_elements = 4000;  // several buckets
+  StateOffload offload_states = {};
+  WeightOffload offload_weights = {};  // stage 3
   // Above 0: so many layers, of weights from a seed, instead of the folder's model; and another
   // vocabulary.
   int num_layers = 0;
