@@ -9,6 +9,7 @@
 #include "ATen/ops/cat.h"
 #include "ATen/ops/empty.h"
 #include "ATen/ops/linalg_vector_norm.h"
+#include "ATen/ops/stack.h"
 #include "ATen/ops/zeros.h"
 #include "lathe/base/beacon.h"
 #include "lathe/layers/meta_meter.h"
@@ -19,6 +20,14 @@ namespace {
 
 at::Tensor Part(const at::Tensor& flat, const FlatRange& range) {
   return flat.narrow(0, range.begin, range.size());
+}
+
+// The values of scalars on one device, which is waited for once. In a rehearsal they have none.
+std::vector<double> ValuesOf(const std::vector<at::Tensor>& scalars) {
+  if (scalars.empty() || scalars[0].is_meta()) return std::vector<double>(scalars.size(), 0.0);
+  const at::Tensor values = at::stack(scalars).to(at::kCPU, at::kDouble);
+  const double* const begin = values.const_data_ptr<double>();
+  return std::vector<double>(begin, begin + values.numel());
 }
 
 }  // namespace
@@ -155,16 +164,20 @@ void ZeroOptimizer::SumParts() const {
 }
 
 double ZeroOptimizer::GradientNorm() const {
-  // By shards, in their order, whoever holds them: all stages get the same bits.
-  std::vector<double> squares(dp_.size(), 0.0);
+  std::vector<at::Tensor> norms;
+  std::vector<int> shards;
   for (const auto& slot : slots_) {
     if (slot->parameter->shard().replica != 0) continue;
     for (const Slot::Cut& cut : slot->cuts) {
-      const double norm = ValueOf(at::linalg_vector_norm(
-          Part(slot->grad, cut.range), 2, std::nullopt, false, slot->master.scalar_type()));
-      squares[cut.shard] += norm * norm;
+      norms.push_back(at::linalg_vector_norm(Part(slot->grad, cut.range), 2, std::nullopt, false,
+                                             slot->master.scalar_type()));
+      shards.push_back(cut.shard);
     }
   }
+  // By shards, in their order, whoever holds them: all stages get the same bits.
+  std::vector<double> squares(dp_.size(), 0.0);
+  const std::vector<double> values = ValuesOf(norms);
+  for (size_t i = 0; i < values.size(); ++i) squares[shards[i]] += values[i] * values[i];
   at::Tensor total = at::zeros({1}, at::kDouble);
   if (shards_states_) {
     total.add_(squares[dp_.rank()]);
