@@ -10,14 +10,16 @@ namespace {
 // The positions of `ids` (flat) that this rank's rows serve, and their local row numbers.
 struct LocalRows {
   at::Tensor rows;     // [n] int64, in range
-  at::Tensor missing;  // [n, 1] bool, undefined if none is missing
+  at::Tensor missing;  // [n, 1] bool, undefined if it is known that none is missing
 };
 
 LocalRows Localise(const at::Tensor& flat_ids, int64_t first_row, int64_t num_rows) {
   at::Tensor rows = first_row == 0 ? flat_ids : flat_ids.sub(first_row);
   const at::Tensor outside = rows.lt(0).bitwise_or_(rows.ge(num_rows));
-  // A rehearsal (meta_meter.h) cannot look.
-  if (outside.is_meta() || !outside.any().item().toBool()) return {rows, {}};
+  // A rehearsal (meta_meter.h) cannot look, and on a GPU looking takes longer than the mask: it
+  // waits for all that is under way.
+  if (outside.is_meta()) return {rows, {}};
+  if (outside.is_cpu() && !outside.any().item().toBool()) return {rows, {}};
   return {rows.masked_fill(outside, 0), outside.unsqueeze(1)};
 }
 

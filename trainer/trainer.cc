@@ -212,8 +212,9 @@ Trainer::Window Trainer::NextWindow(int64_t num_batches) {
     Batch batch = parts_.train.Next();
     window.tokens += static_cast<double>(batch.input_ids.numel());
     const DropoutKey key{static_cast<uint64_t>(arguments_.seed()), std::move(batch.sample_numbers)};
-    window.batches.push_back(OnDevice({batch.input_ids, batch.labels, key}));
-    window.weight += parts_.loss.Weight(window.batches.back());
+    const MicroBatch on_host{batch.input_ids, batch.labels, key};
+    window.weight += parts_.loss.Weight(on_host);
+    window.batches.push_back(OnDevice(on_host));
   }
   FillUp(window.batches);
   const std::vector<double> sums =
@@ -387,9 +388,9 @@ absl::StatusOr<nlohmann::json> Trainer::Evaluate() {
       // the last batch of a rank do not count, so that the number of ranks does not matter; a rank
       // that has no others still takes part.
       const int64_t rows = std::max<int64_t>(1, batch.num_real_samples);
-      batches.push_back(
-          OnDevice({batch.input_ids.narrow(0, 0, rows), batch.labels.narrow(0, 0, rows)}));
-      weights.push_back(parts_.loss.Weight(batches.back()));
+      const MicroBatch on_host{batch.input_ids.narrow(0, 0, rows), batch.labels.narrow(0, 0, rows)};
+      weights.push_back(parts_.loss.Weight(on_host));
+      batches.push_back(OnDevice(on_host));
       real_samples.push_back(static_cast<double>(batch.num_real_samples));
     }
     FillUp(batches);
