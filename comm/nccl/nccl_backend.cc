@@ -1,7 +1,9 @@
 #include "lathe/comm/nccl/nccl_backend.h"
 
+#include <chrono>
 #include <cstdlib>
 #include <memory>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -24,6 +26,15 @@ void LetWaitThrow() {
   (void)once;
 }
 
+// c10d looks every millisecond whether a collective has ended, longer than most of them take.
+constexpr std::chrono::milliseconds kLookingTime(20);
+
+void Finish(c10d::Work& work) {
+  const auto end = std::chrono::steady_clock::now() + kLookingTime;
+  while (!work.isCompleted() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+  work.wait();  // which keeps the timeout, and throws
+}
+
 class NcclBackend : public Backend {
  public:
   NcclBackend(c10::intrusive_ptr<c10d::ProcessGroupNCCL> group, c10::Device device)
@@ -33,7 +44,7 @@ class NcclBackend : public Backend {
   void AllGather(const at::Tensor& in, at::Tensor& out) override {
     const c10::cuda::CUDAGuard guard(device_);
     at::Tensor input = ToDevice(in), output = LikeOnDevice(out);
-    group_->_allgather_base(output, input)->wait();
+    Finish(*group_->_allgather_base(output, input));
     CopyBack(output, out);
   }
 
@@ -41,7 +52,7 @@ class NcclBackend : public Backend {
     const c10::cuda::CUDAGuard guard(device_);
     at::Tensor input = ToDevice(in), output = LikeOnDevice(out);
     std::vector<int64_t> equal_split;
-    group_->alltoall_base(output, input, equal_split, equal_split)->wait();
+    Finish(*group_->alltoall_base(output, input, equal_split, equal_split));
     CopyBack(output, out);
   }
 
@@ -50,7 +61,7 @@ class NcclBackend : public Backend {
     std::vector<at::Tensor> tensors{ToDevice(tensor)};
     c10d::BroadcastOptions options;
     options.rootRank = root;
-    group_->broadcast(tensors, options)->wait();
+    Finish(*group_->broadcast(tensors, options));
     CopyBack(tensors[0], tensor);
   }
 
@@ -65,7 +76,7 @@ class NcclBackend : public Backend {
     for (size_t i = 0; i < receives.size(); ++i) {
       group_->recv(received[i], receives[i].peer, /*tag=*/0);
     }
-    group_->endCoalescing()->wait();
+    Finish(*group_->endCoalescing());
     for (size_t i = 0; i < receives.size(); ++i) CopyBack(received[i][0], receives[i].tensor);
   }
 
@@ -73,7 +84,7 @@ class NcclBackend : public Backend {
     const c10::cuda::CUDAGuard guard(device_);
     c10d::BarrierOptions options;
     options.device_ids = {device_.index()};
-    group_->barrier(options)->wait();
+    Finish(*group_->barrier(options));
   }
 
  private:
