@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ATen/core/grad_mode.h"
+#include "ATen/ops/addmm.h"
 #include "ATen/ops/empty.h"
 #include "ATen/ops/mm.h"
 #include "c10/util/Exception.h"
@@ -54,6 +55,11 @@ void AccumulateOuterProduct(at::Tensor& accumulator, bool overwrite, const at::T
                             const at::Tensor& right) {
   if (accumulator.scalar_type() == left.scalar_type()) {
     accumulator.addmm_(left.t(), right, /*beta=*/overwrite ? 0 : 1, /*alpha=*/1);
+  } else if (accumulator.is_cuda() &&
+             accumulator.scalar_type() == UpcastType(left.scalar_type())) {
+    // cuBLAS adds products of half types to fp32 itself, without rounding them or a pass of its own.
+    at::addmm_out(accumulator, accumulator, left.t(), right, accumulator.scalar_type(),
+                  /*beta=*/overwrite ? 0 : 1, /*alpha=*/1);
   } else {
     AccumulateValue(accumulator, overwrite, at::mm(left.t(), right));
   }

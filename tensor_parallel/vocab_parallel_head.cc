@@ -27,8 +27,8 @@ namespace {
 
 // Tokens per chunk. Each chunk reads and writes the weight gradient once, so fewer tokens cost
 // memory traffic (9 % of the product's time at 256) and more cost memory: 256 rows of 152,000 fp32
-// logits are 156 MB.
-constexpr int64_t kChunkTokens = 256;
+// logits are 156 MB. A GPU has memory for more, and needs more to be busy.
+int64_t ChunkTokens(c10::Device device) { return device.is_cuda() ? 1024 : 256; }
 
 using KernelType = float;
 
@@ -133,22 +133,24 @@ at::Tensor HiddenGradient(const ChunkGradient& gradient, const ChunkSoftmax& chu
 
 // Runs `body(first, count)` over chunks of `n` tokens.
 template <typename Body>
-void ForEachChunk(int64_t n, const Body& body) {
-  for (int64_t first = 0; first < n; first += kChunkTokens) {
-    body(first, std::min(kChunkTokens, n - first));
-  }
+void ForEachChunk(int64_t n, int64_t chunk, const Body& body) {
+  for (int64_t first = 0; first < n; first += chunk) body(first, std::min(chunk, n - first));
 }
 
 // What a pass over all chunks needs and makes. Everything is detached.
 class HeadPass {
  public:
   HeadPass(at::Tensor hidden, at::Tensor targets, VocabShard& shard, const Communicator& tp)
-      : hidden_(std::move(hidden)), targets_(std::move(targets)), shard_(shard), tp_(tp) {}
+      : hidden_(std::move(hidden)),
+        targets_(std::move(targets)),
+        shard_(shard),
+        tp_(tp),
+        chunk_tokens_(ChunkTokens(hidden_.device())) {}
 
   // Log-probabilities of all tokens, [tokens].
   at::Tensor LogProbs() {
     TensorList parts;
-    ForEachChunk(hidden_.size(0), [&](int64_t first, int64_t count) {
+    ForEachChunk(hidden_.size(0), chunk_tokens_, [&](int64_t first, int64_t count) {
       parts.push_back(Chunk(first, count).log_prob);
     });
     products_.reset();
@@ -181,7 +183,7 @@ class HeadPass {
   ChunkSoftmax Chunk(int64_t first, int64_t count) {
     if (!products_.defined()) {
       products_ =
-          at::empty({std::min(kChunkTokens, hidden_.size(0)), shard_.num_rows}, hidden_.options());
+          at::empty({std::min(chunk_tokens_, hidden_.size(0)), shard_.num_rows}, hidden_.options());
     }
     return ComputeChunk(Rows(first, count), targets_.narrow(0, first, count), shard_, tp_,
                         products_.narrow(0, 0, count));
@@ -192,7 +194,7 @@ class HeadPass {
     const at::Tensor table = UsedRows(shard_.weight->tensor(), shard_);
     at::Tensor log_probs = at::empty({hidden_.size(0)}, g.options());
     if (d_hidden != nullptr) *d_hidden = at::empty(hidden_.sizes(), hidden_.options());
-    ForEachChunk(hidden_.size(0), [&](int64_t first, int64_t count) {
+    ForEachChunk(hidden_.size(0), chunk_tokens_, [&](int64_t first, int64_t count) {
       const at::Tensor rows = Rows(first, count);
       const ChunkSoftmax chunk = Chunk(first, count);
       const ChunkGradient gradient =
@@ -213,6 +215,7 @@ class HeadPass {
   at::Tensor targets_;
   VocabShard& shard_;
   const Communicator& tp_;
+  const int64_t chunk_tokens_;
   // One block for all chunks of a pass: fresh memory costs a page fault per 4 KiB of it.
   at::Tensor products_;
 };
