@@ -55,9 +55,9 @@ void AccumulateOuterProduct(at::Tensor& accumulator, bool overwrite, const at::T
                             const at::Tensor& right) {
   if (accumulator.scalar_type() == left.scalar_type()) {
     accumulator.addmm_(left.t(), right, /*beta=*/overwrite ? 0 : 1, /*alpha=*/1);
-  } else if (accumulator.is_cuda() &&
-             accumulator.scalar_type() == UpcastType(left.scalar_type())) {
-    // cuBLAS adds products of half types to fp32 itself, without rounding them or a pass of its own.
+  } else if (accumulator.is_cuda() && accumulator.scalar_type() == UpcastType(left.scalar_type())) {
+    // cuBLAS adds products of half types to fp32 itself, without rounding them or a pass of its
+    // own.
     at::addmm_out(accumulator, accumulator, left.t(), right, accumulator.scalar_type(),
                   /*beta=*/overwrite ? 0 : 1, /*alpha=*/1);
   } else {

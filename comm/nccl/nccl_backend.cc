@@ -115,6 +115,8 @@ void UseGpu(int index) {
   at::globalContext().setDeterministicAlgorithms(/*b=*/true, /*warn_only=*/false);
   // New tensors are not to be filled: nothing here reads what it has not written.
   at::globalContext().setDeterministicFillUninitializedMemory(false);
+  // cuDNN's attention comes before LibTorch's own on some GPUs, and is not deterministic.
+  at::globalContext().setSDPUseCuDNN(false);
   c10::cuda::set_device(static_cast<c10::DeviceIndex>(index));
 }
 

@@ -1,10 +1,14 @@
 #include "lathe/models/common/causal_attention.h"
 
+#include <optional>
 #include <tuple>
 #include <utility>
 
+#include "ATen/ops/_fused_sdp_choice.h"
 #include "ATen/ops/_scaled_dot_product_efficient_attention.h"
 #include "ATen/ops/_scaled_dot_product_efficient_attention_backward.h"
+#include "ATen/ops/_scaled_dot_product_flash_attention.h"
+#include "ATen/ops/_scaled_dot_product_flash_attention_backward.h"
 #include "ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h"
 #include "ATen/ops/_scaled_dot_product_flash_attention_for_cpu_backward.h"
 #include "ATen/ops/empty.h"
@@ -14,9 +18,41 @@
 namespace lathe {
 namespace {
 
+// Whether LibTorch's flash attention is for these: half types, of GPUs that are new enough.
+bool FlashServes(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  constexpr int64_t kFlash = 1;  // sdp::SDPBackend
+  // The widest head of which the backward runs on all such GPUs.
+  return q.size(3) <= 128 && q.size(3) % 8 == 0 &&
+         at::_fused_sdp_choice(q.detach().transpose(1, 2), k.detach().transpose(1, 2),
+                               v.detach().transpose(1, 2), /*attn_mask=*/{}, /*dropout_p=*/0.0,
+                               /*is_causal=*/true, /*scale=*/std::nullopt,
+                               /*enable_gqa=*/true) == kFlash;
+}
+
+at::Tensor FlashOnGpu(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  const at::Tensor qt = q.detach().transpose(1, 2), kt = k.detach().transpose(1, 2),
+                   vt = v.detach().transpose(1, 2);
+  auto kept = NoGrad([&] {
+    return at::_scaled_dot_product_flash_attention(qt, kt, vt, /*dropout_p=*/0.0,
+                                                   /*is_causal=*/true,
+                                                   /*return_debug_mask=*/false);
+  });
+  at::Tensor y = NoGrad([&] { return std::get<0>(kept).transpose(1, 2).contiguous(); });
+  if (!RecordsGradient({q, k, v})) return y;
+  auto backward = [qt, kt, vt, out = y.detach().transpose(1, 2), log_sum = std::get<1>(kept),
+                   ends_q = std::get<2>(kept), ends_k = std::get<3>(kept), seed = std::get<6>(kept),
+                   offset = std::get<7>(kept)](const at::Tensor& dy) -> TensorList {
+    auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_backward(
+        dy.transpose(1, 2), qt, kt, vt, out, log_sum, ends_q, ends_k, /*max_q=*/qt.size(2),
+        /*max_k=*/kt.size(2), /*dropout_p=*/0.0, /*is_causal=*/true, seed, offset);
+    return {dq.transpose(1, 2), dk.transpose(1, 2), dv.transpose(1, 2)};
+  };
+  return Record("CausalAttention", {q, k, v}, std::move(y), std::move(backward));
+}
+
 // LibTorch's kernel for GPUs that takes fp32 as well as half precision. It wants as many heads of
 // keys and values as of queries.
-at::Tensor AttentionOnGpu(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+at::Tensor EfficientOnGpu(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   const int64_t kv_heads = k.size(2), group = q.size(2) / kv_heads;
   auto spread = [&](const at::Tensor& t) {
     return t.detach().transpose(1, 2).repeat_interleave(group, /*dim=*/1);
@@ -72,7 +108,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> BackwardOnCpu(
 }  // namespace
 
 at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-  if (q.is_cuda()) return AttentionOnGpu(q, k, v);
+  if (q.is_cuda()) return FlashServes(q, k, v) ? FlashOnGpu(q, k, v) : EfficientOnGpu(q, k, v);
   // LibTorch wants heads before positions; these are views.
   const at::Tensor qt = q.detach().transpose(1, 2), kt = k.detach().transpose(1, 2),
                    vt = v.detach().transpose(1, 2);
