@@ -11,7 +11,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "google/protobuf/descriptor.h"
+#include "lathe/base/config/field_value.h"
+#include "lathe/base/config/schema.h"
 
 namespace lathe {
 namespace {
@@ -31,17 +32,18 @@ ModuleNames NamesByFlag(const google::protobuf::RepeatedPtrField<std::string>& w
   return names;
 }
 
-// The flags that were given, but for those that say where a file is.
-std::vector<std::string> GivenFlags(const PeftArguments& arguments) {
-  std::vector<const google::protobuf::FieldDescriptor*> fields;
-  arguments.GetReflection()->ListFields(arguments, &fields);
-  std::vector<std::string> given;
-  for (const google::protobuf::FieldDescriptor* field : fields) {
-    const std::string name(field->name());
+// The flags that ask for something, but for those that say where a file is. What is at its default
+// asks for nothing: a run's own run_config.json has every flag.
+absl::StatusOr<std::vector<std::string>> ChangedFlags(const PeftArguments& arguments) {
+  ABSL_ASSIGN_OR_RETURN(const ConfigSchema schema,
+                        ConfigSchema::Create(PeftArguments::descriptor()));
+  std::vector<std::string> changed;
+  for (const ConfigField& field : schema.fields()) {
+    const std::string name = field.name();
     if (name == "peft_type" || name == "peft_config" || name == "adapter_name_or_path") continue;
-    given.push_back("--" + name);
+    if (IsChanged(field, arguments)) changed.push_back("--" + name);
   }
-  return given;
+  return changed;
 }
 
 LoraConfig LoraByFlags(const PeftArguments& a) {
@@ -69,7 +71,7 @@ LoraConfig LoraByFlags(const PeftArguments& a) {
 }  // namespace
 
 absl::StatusOr<std::optional<LoraConfig>> AdapterByFlags(const PeftArguments& arguments) {
-  const std::vector<std::string> given = GivenFlags(arguments);
+  ABSL_ASSIGN_OR_RETURN(const std::vector<std::string> given, ChangedFlags(arguments));
   if (arguments.has_peft_config() && arguments.has_adapter_name_or_path()) {
     return absl::InvalidArgumentError(
         "--adapter_name_or_path has its own adapter_config.json: leave --peft_config out");

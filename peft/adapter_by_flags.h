@@ -11,8 +11,9 @@
 namespace lathe {
 
 // From --adapter_name_or_path's or --peft_config's file, or from the flags; none without any of
-// them. Errors: what ReadLoraConfig says; InvalidArgument, naming the flags, for flags beside a
-// file that says it all, and for those of an adapter without --peft_type.
+// them. Errors: what ReadLoraConfig says; InvalidArgument, naming them, for flags beside a file
+// that says it all, and for those of an adapter without --peft_type, unless they are at their
+// defaults.
 absl::StatusOr<std::optional<LoraConfig>> AdapterByFlags(const PeftArguments& arguments);
 
 }  // namespace lathe

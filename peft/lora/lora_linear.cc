@@ -8,6 +8,7 @@
 #include "ATen/ops/empty.h"
 #include "ATen/ops/mm.h"
 #include "absl/strings/str_cat.h"
+#include "c10/util/Exception.h"
 #include "lathe/layers/autograd.h"
 #include "lathe/layers/linear.h"
 
@@ -56,6 +57,8 @@ LoraLinear::LoraLinear(AdapterPoint& point, const LoraOptions& options)
 
 at::Tensor LoraLinear::InputScale(const std::optional<DropoutKey>& key, const at::Tensor& x) const {
   if (!key) return {};
+  TORCH_CHECK(x.dim() == 3, "dropout is by sample and token: x is [batch, seq, in], not ",
+              x.sizes());
   const Box& box = a_.shard().pieces[0].logical;
   return DropoutScale(*key, a_.name(), dropout_, x.size(1),
                       {box.offset[1], box.length[1], a_.full_shape()[1]}, x.options());

@@ -8,7 +8,8 @@
 // layer's own collectives serve the adapter too, and A's or B's gradient is a part of a sum over
 // the ranks.
 //
-// Dropout falls on x before A, another draw for each layer (lathe/layers/dropout.h).
+// Dropout falls on x [batch, seq, in] before A, another draw for each layer
+// (lathe/layers/dropout.h).
 //
 // Thread rule: that of the layer.
 //
