@@ -54,16 +54,6 @@ std::function<std::string(const std::string&)> AdapterNames(const Model& model) 
   };
 }
 
-// The weights that are the adapter's, or those that are the model's.
-std::vector<NamedTensor> AdapterWeights(const WeightsFile& file, const ZeroOptimizer& optimizer) {
-  std::vector<NamedTensor> weights;
-  for (NamedTensor& tensor : optimizer.Weights(file.dtype)) {
-    tensor.name = file.name_in_file(tensor.name);
-    if (!tensor.name.empty()) weights.push_back(std::move(tensor));
-  }
-  return weights;
-}
-
 std::vector<NamedTensor> BaseWeights(const Model& model, const ZeroOptimizer& optimizer) {
   std::vector<NamedTensor> weights = optimizer.Weights(model.weights_dtype);
   std::erase_if(weights, [](const NamedTensor& tensor) { return IsOwnParameter(tensor.name); });
@@ -84,7 +74,7 @@ absl::Status FillAdapter(const RunConfig& config, const Model& model, const Task
   }
   LOG(INFO) << "Adapter path: " << task.adapter_folder;
   const std::vector<NamedTensor> weights =
-      AdapterWeights(WeightsToSave(model, task.adapter), optimizer);
+      WeightsInFile(WeightsToSave(model, task.adapter), optimizer);
   const auto elsewhere = NamesOnAllRanks(MakeRankGroup(context.Group({"pp"})), weights);
   ABSL_ASSIGN_OR_RETURN(const ModelFiles files,
                         ModelFiles::Open(task.adapter_folder, "adapter_model"));
@@ -194,8 +184,9 @@ absl::Status CheckAdapter(const LoraConfig& adapter, const Model& model,
         absl::SkipEmpty());
   };
   const std::vector<std::string> adapted = everywhere(model.adapted);
-  ABSL_RETURN_IF_ERROR(
-      CheckAdapted(adapter, adapted, everywhere(model.adaptable), everywhere(model.saved)));
+  const std::vector<std::string> adaptable = everywhere(model.adaptable);
+  const std::vector<std::string> saved = everywhere(model.saved);
+  ABSL_RETURN_IF_ERROR(CheckAdapted(adapter, adapted, adaptable, saved));
   double trainable = 0, all = 0;
   for (const Parameter* parameter : model.stage->parameters()) {
     double elements = 1;

@@ -61,12 +61,12 @@ Checkpointer::~Checkpointer() {
   if (saving()) save_.wait();
 }
 
-std::vector<NamedTensor> Checkpointer::Weights() const {
-  std::vector<NamedTensor> all = optimizer_.Weights(options_.weights.dtype);
-  if (!options_.weights.name_in_file) return all;
+std::vector<NamedTensor> WeightsInFile(const WeightsFile& file, const ZeroOptimizer& optimizer) {
+  std::vector<NamedTensor> all = optimizer.Weights(file.dtype);
+  if (!file.name_in_file) return all;
   std::vector<NamedTensor> saved;
   for (NamedTensor& tensor : all) {
-    tensor.name = options_.weights.name_in_file(tensor.name);
+    tensor.name = file.name_in_file(tensor.name);
     if (!tensor.name.empty()) saved.push_back(std::move(tensor));
   }
   return saved;

@@ -48,6 +48,9 @@ struct WeightsFile {
   std::function<std::string(const std::string& parameter)> name_in_file = nullptr;
 };
 
+// The optimizer's weights that the file holds, by their names in it.
+std::vector<NamedTensor> WeightsInFile(const WeightsFile& file, const ZeroOptimizer& optimizer);
+
 struct CheckpointerOptions {
   std::string output_dir;
   // Name → bytes of what makes a model folder beside its weights (config.json, the tokenizer).
@@ -113,7 +116,7 @@ class Checkpointer {
   // Puts copies into the place of the snapshot's tensors. Errors: ResourceExhausted.
   absl::Status Copy(Snapshot& snapshot);
   absl::StatusOr<std::string> Write(const Snapshot& snapshot, const RankGroup& ranks) const;
-  std::vector<NamedTensor> Weights() const;
+  std::vector<NamedTensor> Weights() const { return WeightsInFile(options_.weights, optimizer_); }
   absl::Status WriteModel(AtomicDirectory& directory, absl::Span<const NamedTensor> weights) const;
   // What this rank reads. The options say which tensors other pipeline stages read.
   absl::Status LoadMine(const std::string& checkpoint, const LoadOptions& weights,

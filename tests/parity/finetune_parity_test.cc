@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ATen/core/Tensor.h"
@@ -54,6 +55,22 @@ TEST(FinetuneParityTest, AllWeights) {
   ASSERT_EQ(run.exit_code, 0) << run.output;
   ExpectHistory(run, "loss", golden["losses"], kLoss);
   ExpectHistory(run, "grad_norm", golden["grad_norms"], kGradNorm);
+}
+
+// Samples of a batch differ in length: a pipeline fills the micro batches of an update up to one,
+// and a split sequence is filled up to a multiple of its ranks.
+TEST(FinetuneParityTest, OtherLayouts) {
+  const nlohmann::json golden = ReadJson(std::string(kGoldens) + "full.json");
+  const std::vector<std::pair<std::string, std::vector<std::string>>> layouts = {
+      {"pp2", {"--nproc_per_node", "2", "--pipeline_model_parallel_size", "2"}},
+      {"tp2",
+       {"--nproc_per_node", "2", "--tensor_model_parallel_size", "2", "--sequence_parallel"}}};
+  for (const auto& [name, flags] : layouts) {
+    const PretrainRun run = RunCase(name, golden, flags);
+    ASSERT_EQ(run.exit_code, 0) << run.output;
+    ExpectHistory(run, "loss", golden["losses"], kLoss);
+    ExpectHistory(run, "grad_norm", golden["grad_norms"], kGradNorm);
+  }
 }
 
 // The tokenizer has three tokens more than the model.
